@@ -1,0 +1,91 @@
+# Every target builds what it needs first and can be run again. Set variables on the command line: make eval-zeroshot PROFILE=full DATA=/data
+PROFILE ?= mini## mini (generated data, small CLIP, minutes on a CPU) or full (the papers' recipe)
+DATA ?=## folder that holds the data sets; empty in the mini profile = the generated mini-world
+RUNS ?= runs/$(PROFILE)## where results and checkpoints go
+CLIP ?=## open_clip model; default: clip2x-small in mini, ViT-B-32-quickgelu in full
+PRETRAINED ?=## open_clip tag or weight file; default: the one that pretrain-clip makes, openai in full
+EVAL ?=## data sets to evaluate, manifest/variant/split, separated by commas, e.g. modelnet10/off/test
+SEED ?= 0## seed of the generated data, of training and of sampling
+ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
+PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
+
+.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip eval-zeroshot clean
+.DEFAULT_GOAL := help
+comma := ,
+BIN := .venv/bin
+LIBRARIES := libegl1 libgl1 libx11-6 libusb-1.0-0 libidn2-0 libudev1
+STAMP := .venv/.installed
+SMALL_CLIP := $(RUNS)/pretrain_clip/clip.safetensors
+MINIWORLD := $(RUNS)/miniworld/miniworld.json
+
+ifeq ($(PROFILE),mini)
+EVAL_NEEDS := $(if $(DATA),,$(MINIWORLD)) $(if $(PRETRAINED),,$(SMALL_CLIP))
+EVAL_CONFIG := --config stages/eval_zeroshot.yaml --config stages/mini/eval_zeroshot.yaml
+EVAL_DATA := $(or $(DATA),$(RUNS)/miniworld)
+EVAL_CLIP := $(or $(CLIP),clip2x-small)
+EVAL_WEIGHTS := $(or $(PRETRAINED),$(SMALL_CLIP))
+else ifeq ($(PROFILE),full)
+EVAL_CONFIG := --config stages/eval_zeroshot.yaml
+EVAL_DATA := $(or $(DATA),data)
+EVAL_CLIP := $(or $(CLIP),ViT-B-32-quickgelu)
+EVAL_WEIGHTS := $(or $(PRETRAINED),openai)
+else
+$(error PROFILE is '$(PROFILE)'; it must be mini or full)
+endif
+
+help:  ## list the targets and variables
+	@echo "Targets:"; sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@echo "Variables:"; sed -n 's/^\([A-Z]*\) ?= *\([^#]*\)## *\(.*\)/  \1|\3|\2/p' Makefile | awk -F'|' '{printf "%-18s %s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]"}'
+
+setup: $(STAMP)  ## build .venv once, with system libraries for Open3D
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed, $(PYTHON) is $$($(PYTHON) -V); use make PYTHON=python3.12"; exit 1; }
+	@missing=""; for library in $(LIBRARIES); do dpkg -s $$library >/dev/null 2>&1 || missing="$$missing $$library"; done; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  else echo "Open3D needs system libraries; run: sudo apt-get install -y$$missing"; fi; fi
+	$(PYTHON) -m venv .venv
+	@echo "installing Python packages (several GB with CUDA; a few minutes)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv 2>/dev/null && $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]' \
+	|| $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(STAMP)  ## the test suite (offline, CPU)
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)  ## the test suite with the slow tests
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: $(STAMP)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint test  ## lint and test
+
+bench: $(STAMP)  ## speed of the parts that matter, with their floors
+	$(BIN)/python benchmarks/depth_views.py
+	$(BIN)/python benchmarks/farthest_points.py
+
+doctor: $(STAMP)  ## versions, devices, what is missing
+	@$(BIN)/clip2x doctor
+
+miniworld: $(STAMP)  ## generate the data of the mini profile
+	@$(BIN)/clip2x miniworld --root $(RUNS)/miniworld --seed $(SEED)
+
+$(MINIWORLD): | $(STAMP)
+	@$(BIN)/clip2x miniworld --root $(RUNS)/miniworld --seed $(SEED)
+
+pretrain-clip: $(SMALL_CLIP)  ## train the small CLIP of the mini profile
+	@echo "small CLIP: $(SMALL_CLIP)"
+
+$(SMALL_CLIP): $(MINIWORLD)
+	$(BIN)/python -m stages fit --config stages/pretrain_clip.yaml --seed_everything $(SEED) --data.root $(RUNS)/miniworld --data.seed $(SEED) \
+	  --model.output $@ --trainer.logger.save_dir $(RUNS)/pretrain_clip --trainer.callbacks.dirpath $(RUNS)/pretrain_clip/checkpoints --ckpt_path last $(ARGS)
+
+eval-zeroshot: $(EVAL_NEEDS) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
+	$(BIN)/python -m stages test $(EVAL_CONFIG) --data.root $(EVAL_DATA) --data.seed $(SEED) --model.clip.model $(EVAL_CLIP) --model.clip.pretrained $(EVAL_WEIGHTS) \
+	  --model.output $(RUNS)/eval_zeroshot --trainer.logger.save_dir $(RUNS)/eval_zeroshot $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
+
+clean:  ## remove the runs, keep the environment
+	rm -rf runs dist build .pytest_cache .mypy_cache .ruff_cache

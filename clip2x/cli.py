@@ -1,0 +1,134 @@
+"""The `clip2x` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from clip2x import __version__
+from clip2x.errors import Clip2xError, DataNotFoundError, InputError
+
+DEFAULT_CHECKPOINT = Path("runs/mini/pretrain_clip/clip.safetensors")
+STAGE_COMMANDS = ("fit", "validate", "test")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; what a user can mend ends in one line on stderr and exit status 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments and arguments[0] in STAGE_COMMANDS:
+            from clip2x.stage_cli import run_stage
+
+            run_stage(arguments)
+            return 0
+        options = _parser().parse_args(arguments)
+        status: int = options.run(options)
+        return status
+    except Clip2xError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Reports a bad command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(prog="clip2x", description="Open-vocabulary recognition of 3-D objects.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"clip2x {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    classify = commands.add_parser("classify", help="rank names for point clouds or meshes", allow_abbrev=False)
+    classify.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD", help=".ply .pcd .off .obj .npy .npz .txt .xyz .pts .csv .bin")
+    classify.add_argument("--classes", required=True, help="names, separated by commas, or a file with one name per line")
+    classify.add_argument("--checkpoint", type=Path, help=f"a checkpoint that describes itself; default {DEFAULT_CHECKPOINT}")
+    classify.add_argument("--clip", metavar="MODEL", help="instead of --checkpoint: an open_clip model, e.g. ViT-B-32-quickgelu")
+    classify.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai")
+    classify.add_argument("--trust-torchscript", action="store_true", help="read TorchScript files other than OpenAI's; they can run code")
+    classify.add_argument("--up", choices=("x", "y", "z"), help="axis that points up in the files; default z for .off and .bin, else y")
+    classify.add_argument("--templates", help='prompts with {}, separated by |; default "image of a {}"')
+    classify.add_argument("--top", type=int, default=5, help="names to print per cloud")
+    classify.add_argument("--seed", type=int, default=0, help="of the points drawn from meshes and large clouds")
+    classify.add_argument("--json", action="store_true", help="print one JSON object per line and cloud")
+    classify.set_defaults(run=_classify)
+    doctor = commands.add_parser("doctor", help="versions, devices, missing libraries, what to install")
+    doctor.set_defaults(run=_doctor)
+    world = commands.add_parser("miniworld", help="write the generated data of the mini profile", allow_abbrev=False)
+    world.add_argument("--root", type=Path, required=True, help="a new or empty folder, or an earlier mini-world")
+    world.add_argument("--seed", type=int, default=0)
+    world.add_argument("--workers", type=int, help="processes; default: all cores")
+    world.set_defaults(run=_miniworld)
+    for name in STAGE_COMMANDS:
+        commands.add_parser(name, help=f"LightningCLI: {name} --config STAGE [overrides]", add_help=False)
+    return parser
+
+
+def _classify(options: argparse.Namespace) -> int:
+    import torch
+
+    from clip2x.data.base import OURS_FROM_UP
+    from clip2x.data.files import read_cloud
+    from clip2x.evaluation.class_embeddings import read_class_file
+    from clip2x.predict import Recognizer, from_clip, load
+
+    if options.clip or options.pretrained:
+        if options.checkpoint or not (options.clip and options.pretrained):
+            raise InputError("give either --checkpoint FILE, or both --clip MODEL and --pretrained TAG_OR_FILE.")
+        recognizer: Recognizer = from_clip(options.clip, options.pretrained, trust_torchscript=options.trust_torchscript)
+    else:
+        checkpoint = options.checkpoint or DEFAULT_CHECKPOINT
+        if not options.checkpoint and not checkpoint.is_file():
+            raise DataNotFoundError(f"there is no {checkpoint} here; run `make pretrain-clip`, or give --checkpoint FILE, "
+                                    "or --clip MODEL --pretrained openai.")
+        recognizer = load(checkpoint)
+    names = read_class_file(Path(options.classes)) if Path(options.classes).is_file() else [name.strip() for name in options.classes.split(",")]
+    templates = [part.strip() for part in options.templates.split("|")] if options.templates else None
+    if options.top < 1:
+        raise InputError(f"--top must be at least 1, got {options.top}.")
+    recognizer.class_embeddings(names, templates)  # a bad name is reported before any cloud is read
+    for name in recognizer.unknown_words(names):
+        print(f"note: the small CLIP never saw a word of {name!r}; its score means nothing.", file=sys.stderr)
+    failed = 0
+    for path in options.clouds:
+        try:
+            up = options.up or ("z" if path.suffix.lower() in (".off", ".bin") else "y")
+            points = torch.from_numpy(read_cloud(path, recognizer.num_points, seed=options.seed))
+            turned = points @ torch.tensor(OURS_FROM_UP[up]).T
+            shares = recognizer.classify(turned[None], names, templates)[0]
+        except Clip2xError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            failed += 1
+            continue
+        ranked = sorted(zip(names, shares.tolist(), strict=True), key=lambda pair: -pair[1])[: options.top]
+        if options.json:
+            labels = [{"name": name, "probability": share} for name, share in ranked]
+            print(json.dumps({"file": str(path), "up": up, "clip": recognizer.towers.id, "labels": labels}))
+        else:
+            print(f"{path} ({up} up): " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in ranked))
+    return 2 if failed else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from clip2x.doctor import examine
+
+    return examine()
+
+
+def _miniworld(options: argparse.Namespace) -> int:
+    from clip2x.miniworld.write import write_miniworld
+
+    written = write_miniworld(options.root, seed=options.seed, workers=options.workers)
+    print(f"mini-world: {options.root}" + ("" if written else " (already there)"))
+    return 0

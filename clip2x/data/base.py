@@ -1,0 +1,179 @@
+"""What all data sets of labelled clouds share: finding the data, turning it into the object frame, taking a fixed number of points."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from clip2x.data.transforms import SAMPLERS, choose_points, generator_for, near_origin
+from clip2x.errors import BadFileError, DataNotFoundError, InputError
+from clip2x.geometry import unit_sphere
+from clip2x.manifest import AXES, Manifest, Split, Variant, load_manifest
+from clip2x.types import PointSample
+
+Matrix = tuple[tuple[float, float, float], ...]
+
+# Proper rotations that turn the named axis into +y. z: (x, y, z) -> (-y, z, -x), official CLIP2Point code, render/render.py;
+# x: (x, y, z) -> (-y, x, z), ours.
+OURS_FROM_UP: dict[str, Matrix] = {
+    "x": ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
+    "y": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    "z": ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (-1.0, 0.0, 0.0)),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a data set.
+
+    key: what identifies it within its variant: a path below the variant's folder, `#row` behind it for arrays of many objects. Random
+        draws depend on it.
+    label: index into the manifest's `class_names`.
+    """
+
+    key: str
+    label: int
+
+
+class PointCloudDataset(Dataset[PointSample]):
+    """Clouds with labels, in the object frame (y up), centred and scaled to the unit sphere.
+
+    A subclass says which objects a split of the manifest has (`index`) and reads one (`load`). Everything that is random is a function of
+    (seed, object), so a sample is the same whatever the order, the worker, the rank or the split it was reached through.
+
+    `notes` lists what differs from the manifest (a partial copy, unknown folders): for people to read, not errors.
+    """
+
+    def __init__(self, manifest: Manifest | str, *, root: Path, variant: str | None = None, split: str, num_points: int = 1024,
+                 seed: int = 0, up: str | None = None, limit: int | None = None, sampler: str = "random") -> None:
+        """Find the objects of a split.
+
+        Args:
+            manifest: A manifest or its name.
+            root: The data root; the variant's folder lies below it.
+            variant: Which published form; the manifest's first if not given.
+            split: A split of that variant.
+            num_points: Points of every cloud. A cloud with fewer keeps all and repeats some at random (seeded); of one with more, some are
+                chosen by `sampler`. Meshes are sampled uniformly by area.
+            seed: Of all draws, at least 0.
+            up: The axis that points up in this copy of the files, where it differs from the manifest.
+            limit: Use that many objects only, spread evenly over the split (hence over its classes).
+            sampler: `random` or `farthest`, see `clip2x.data.transforms.choose_points`.
+
+        Raises:
+            InputError: If the variant, the split, the axis or a number is not possible.
+            DataNotFoundError: If nothing of the split is there.
+        """
+        self.manifest = load_manifest(manifest) if isinstance(manifest, str) else manifest
+        self.variant_name = next(iter(self.manifest.variants)) if variant is None else variant
+        self.variant: Variant = self.manifest.variant(self.variant_name)
+        _check_arguments(self, split, num_points, seed, up, limit, sampler)
+        self.root, self.folder = Path(root), Path(root) / self.variant.folder
+        self.split, self.num_points, self.seed, self.sampler, self.limit = split, num_points, seed, sampler, limit
+        self.up = up or self.variant.up
+        rotation = self.variant.ours_from_files if self.up == self.variant.up else OURS_FROM_UP[self.up]
+        self._ours_from_files = np.array(rotation, dtype=np.float32)
+        self.notes: list[str] = []
+        if not self.folder.is_dir():
+            raise self.not_found(f"there is no folder {str(self.folder)!r}")
+        self.entries: Sequence[Entry] = self._entries_of_split(limit)
+
+    @abstractmethod
+    def index(self, split: str) -> list[Entry]:
+        """List the objects of a split that has files of its own, in an order that depends on the data alone.
+
+        Must not read clouds. What differs from the manifest goes into `self.notes`.
+        """
+
+    @abstractmethod
+    def load(self, entry: Entry, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+        """Read one object.
+
+        Returns:
+            (M, 3) points in the files' frame and unit, M at least 1; for a mesh any number of points of its surface, drawn with `rng`.
+
+        Raises:
+            BadFileError: If it cannot be used.
+        """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in label order."""
+        return self.manifest.class_names
+
+    @property
+    def labels(self) -> list[int]:
+        """The label of every object, in order; no cloud is read."""
+        return [entry.label for entry in self.entries]
+
+    def __len__(self) -> int:
+        """Count the objects."""
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> PointSample:
+        """Read one object: (num_points, 3) float32 in the object frame, y up, mean 0, largest norm 1."""
+        position = index + len(self.entries) if index < 0 else index
+        if not 0 <= position < len(self.entries):
+            raise IndexError(f"index {index} is outside of {len(self.entries)} samples")
+        entry = self.entries[position]
+        turned = self.raw_points(entry) @ self._ours_from_files.T  # NumPy: PyTorch's threads cost 30 ms for this on a busy machine, NumPy takes 10 us
+        try:
+            return PointSample(points=unit_sphere(torch.from_numpy(turned)), label=entry.label, index=position)
+        except InputError as error:
+            raise BadFileError(f"{self.folder / entry.key}: {error}") from None
+
+    def raw_points(self, entry: Entry) -> NDArray[np.float32]:
+        """Take `num_points` of an object, (num_points, 3) float32, in the files' frame and unit."""
+        rng = generator_for(self.seed, entry.key)
+        points = choose_points(near_origin(self.load(entry, rng)), self.num_points, rng, self.sampler)
+        return np.ascontiguousarray(points, dtype=np.float32)
+
+    def not_found(self, what: str) -> DataNotFoundError:
+        """Build the error for missing data: what is missing, where to get it, which variable to set."""
+        place = self.manifest.source.get("download") or self.manifest.source.get("home")
+        where = f" Get it: {place}." if place else ""
+        return DataNotFoundError(f"{self.manifest.title} ({self.variant_name}, {self.split}) is not below {str(self.root)!r}: {what}."
+                                 f"{where} Then: DATA=/path (or --data.root /path), where /path holds {self.variant.folder}/.")
+
+    def _entries_of_split(self, limit: int | None) -> Sequence[Entry]:
+        part: Split = self.variant.splits[self.split]
+        whole = self.split if part.of is None else part.of
+        entries = self.index(whole)
+        if not entries:
+            raise self.not_found(f"{str(self.folder)!r} has no sample of {whole}")
+        expected = self.variant.splits[whole].samples
+        if expected is not None and len(entries) != expected:
+            self.notes.append(f"{self.manifest.name}/{self.variant_name}: {len(entries):,} of {expected:,} samples of {whole} are there.")
+        if part.of is not None:
+            order = np.random.default_rng(part.seed).permutation(len(entries))[part.start:part.stop]
+            entries = [entries[int(position)] for position in order]
+            if not entries:
+                raise self.not_found(f"{self.split} is a part of {whole}, whose samples end before it begins (a partial copy)")
+        if limit is not None and limit < len(entries):
+            entries = [entries[position * len(entries) // limit] for position in range(limit)]
+        return entries
+
+
+def _check_arguments(dataset: PointCloudDataset, split: str, num_points: int, seed: int, up: str | None, limit: int | None,
+                     sampler: str) -> None:
+    known = dataset.variant.splits
+    if split not in known:
+        raise InputError(f"{dataset.manifest.name}/{dataset.variant_name} has no split {split!r}; it has {', '.join(known)}.")
+    if num_points < 1:
+        raise InputError(f"num_points must be at least 1, got {num_points}.")
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}.")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit must be at least 1 or left out, got {limit}.")
+    if up is not None and up not in AXES:
+        raise InputError(f"up must be one of {', '.join(AXES)}, got {up!r}.")
+    if sampler not in SAMPLERS:
+        raise InputError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}.")

@@ -1,0 +1,58 @@
+"""Keep points that were sampled from meshes or chosen from long text files, so that a second epoch reads none of those."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip2x.data.files import BROKEN_ARRAY
+from clip2x.storage import atomic_path
+
+
+class SampleCache:
+    """One small .npy file per sample, named after what it was made from.
+
+    Files appear whole or not at all (written beside their place, then renamed), so any number of processes may share a folder; two that
+    make the same sample write the same bytes. A changed source file, another seed or another point count has another name; old files are
+    never used again and may be deleted at any time, as may the whole folder. A folder that cannot be written only costs time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Remember the folder; it is made at the first `put`."""
+        self.folder = folder
+        self.problem: str | None = None
+
+    def path(self, source: Path, *facts: str | int) -> Path:
+        """Name the file that belongs to a source file (by size and time of change, nanoseconds) and to further facts."""
+        status = source.stat()
+        digest = hashlib.sha256(repr((status.st_size, status.st_mtime_ns, *facts)).encode("utf-8", "backslashreplace")).hexdigest()
+        return self.folder / digest[:2] / f"{digest}.npy"
+
+    def get(self, path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+        """Read a stored sample; None if there is none, or none of this shape (a damaged file is made again)."""
+        try:
+            points = np.load(path, allow_pickle=False)
+        except BROKEN_ARRAY:
+            return None
+        return points if isinstance(points, np.ndarray) and points.shape == shape and points.dtype == np.float32 else None
+
+    def put(self, path: Path, points: NDArray[np.float32]) -> None:
+        """Store a sample. Where that fails (read-only or full disk) the reason is kept in `problem` and nothing else happens."""
+        if self.problem is not None:
+            return
+        try:
+            with atomic_path(path) as temporary:
+                np.save(temporary, points, allow_pickle=False)
+        except OSError as error:
+            self.problem = f"samples are not kept in {self.folder} ({error.strerror or error}): every epoch reads the meshes again."
+
+
+def default_cache_folder() -> Path | None:
+    """Say where derived files go by default: `~/.cache/clip2x`, never into a data folder; None where there is no home."""
+    try:
+        return Path.home() / ".cache" / "clip2x"
+    except RuntimeError:
+        return None

@@ -1,0 +1,215 @@
+"""ModelNet10 and ModelNet40 in the forms in which they are published: OFF meshes, text files, HDF5 arrays, PLY clouds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from clip2x.data.base import Entry, PointCloudDataset
+from clip2x.data.cache import SampleCache, default_cache_folder
+from clip2x.data.files import points_of, read_shape
+from clip2x.errors import BadFileError, InputError
+from clip2x.manifest import Manifest
+
+SAMPLING = 1  # part of the cache's file names: raise it when a change alters the points that come out
+
+
+class ModelNet(PointCloudDataset):
+    """ModelNet10 or ModelNet40 (Wu et al., 3D ShapeNets, CVPR 2015).
+
+    Labels follow the manifest's class order whatever the order of folders or of `shape_names.txt`. Objects are sorted by class and name,
+    except in HDF5 files, which keep theirs. Points taken from meshes, text and PLY files are cached (see `SampleCache`).
+    """
+
+    def __init__(self, manifest: Manifest | str = "modelnet40", *, root: Path, variant: str | None = None, split: str,
+                 num_points: int = 1024, seed: int = 0, up: str | None = None, limit: int | None = None, sampler: str = "random",
+                 cache: Path | None = None) -> None:
+        """Find the objects of a split.
+
+        Args:
+            manifest: `modelnet10`, `modelnet40` or a manifest of one of the same formats.
+            root: See `PointCloudDataset`, as for the arguments that are not listed here.
+            variant: See there.
+            split: See there.
+            num_points: See there.
+            seed: See there.
+            up: See there.
+            limit: See there.
+            sampler: See there.
+            cache: Folder for sampled points, made when it is first needed; `~/.cache/clip2x` if not given. It may be deleted at any time.
+
+        Raises:
+            InputError, DataNotFoundError: See there.
+            BadFileError: If a list or an array does not have the published form.
+        """
+        self._arrays: dict[str, NDArray[np.float32]] = {}
+        folder = default_cache_folder() if cache is None else Path(cache)
+        self.cache = None if folder is None else SampleCache(folder / "samples")
+        super().__init__(manifest, root=root, variant=variant, split=split, num_points=num_points, seed=seed, up=up, limit=limit,
+                         sampler=sampler)
+
+    def index(self, split: str) -> list[Entry]:
+        """List the objects of a split; the arrays' labels are read, no cloud is."""
+        readers: dict[str, Callable[[str], list[Entry]]] = {
+            "off": self._index_folders, "text": self._index_list, "hdf5": self._index_arrays, "ply": self._index_numbered_files,
+        }
+        if self.variant.format not in readers:
+            raise InputError(f"{self.manifest.name}/{self.variant_name} has the format {self.variant.format!r}; "
+                             f"ModelNet reads {', '.join(readers)}.")
+        return readers[self.variant.format](split)
+
+    def load(self, entry: Entry, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+        """Read one stored cloud, or sample one mesh."""
+        if self.variant.format == "hdf5":
+            name, row = entry.key.split("#")
+            cloud: NDArray[np.float32] = self._array(name)[int(row)]
+            return cloud
+        return points_of(read_shape(self.folder / entry.key), self.num_points, rng, self.sampler)
+
+    def raw_points(self, entry: Entry) -> NDArray[np.float32]:
+        """Take `num_points` of an object from the cache, or read it and fill the cache."""
+        if self.variant.format == "hdf5" or self.cache is None:
+            return super().raw_points(entry)
+        try:
+            path = self.cache.path(self.folder / entry.key, entry.key, self.num_points, self.seed, self.sampler, SAMPLING)
+        except OSError:
+            raise self.not_found(f"{entry.key} is gone") from None
+        points = self.cache.get(path, (self.num_points, 3))
+        if points is None:
+            points = super().raw_points(entry)
+            self.cache.put(path, points)
+            if self.cache.problem is not None and self.cache.problem not in self.notes:
+                self.notes.append(self.cache.problem)
+        return points
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the arrays behind when the data set is sent to another process; each process reads its own. No file is kept open."""
+        return {**self.__dict__, "_arrays": {}}
+
+    def _index_folders(self, split: str) -> list[Entry]:
+        """Read `<class>/<split>/*.off`."""
+        found: list[Entry] = []
+        missing: list[str] = []
+        for label, name in enumerate(self.manifest.class_folders):
+            files = sorted(_names(self.folder / name / split, ".off"))
+            found += [Entry(f"{name}/{split}/{file}", label) for file in files]
+            missing += [] if files else [name]
+        self._note_folders(missing, split)
+        return found
+
+    def _index_list(self, split: str) -> list[Entry]:
+        """Read a list of names such as `airplane_0001`, which lie at `<class>/<name>.txt`."""
+        labels = {name: label for label, name in enumerate(self.manifest.class_folders)}
+        there = {name: frozenset(_names(self.folder / name, ".txt")) for name in labels}
+        entries: list[Entry] = []
+        absent: list[str] = []
+        for number, line in self._lines(self._split_file(split)):
+            name = line.rpartition("_")[0]
+            if name not in labels:
+                raise BadFileError(f"{self._split_file(split)}: line {number}: {line!r} belongs to no class of {self.manifest.name}.")
+            if f"{line}.txt" in there[name]:
+                entries.append(Entry(f"{name}/{line}.txt", labels[name]))
+            else:
+                absent.append(f"{name}/{line}.txt")
+        if absent:
+            self.notes.append(f"{len(absent):,} files of {self._split_file(split).name} are missing, first {absent[0]}.")
+        return sorted(entries, key=lambda entry: (entry.label, entry.key))
+
+    def _index_arrays(self, split: str) -> list[Entry]:
+        """Read PointNet's layout: a list of HDF5 files, each with `data` (N, P, 3) and `label` (N, 1) by the lines of shape_names.txt."""
+        labels = self._labels_of_shape_names()
+        listed = self._split_file(split)
+        names = [listed.name] if listed.suffix == ".h5" else [line.replace("\\", "/").rpartition("/")[2] for _, line in self._lines(listed)]
+        absent = [name for name in names if not (self.folder / name).is_file()]
+        if names and len(absent) == len(names):
+            raise self.not_found(f"{len(absent)} of {len(names)} files of {listed.name} missing, first {absent[0]}")
+        if absent:
+            self.notes.append(f"{len(absent)} of {len(names)} files of {listed.name} are missing, first {absent[0]}.")
+        entries: list[Entry] = []
+        for name in names:
+            if name not in absent:
+                entries += [Entry(f"{name}#{row}", label) for row, label in enumerate(_array_labels(self.folder / name, labels))]
+        return entries
+
+    def _index_numbered_files(self, split: str) -> list[Entry]:
+        """Read `<label>_*.ply`, as the released CLIP2Point code does (datasets/modelnet40_align.py); all files are one split."""
+        entries = []
+        for name in sorted(_names(self.folder, ".ply")):
+            number = name.partition("_")[0]
+            if not number.isascii() or not number.isdecimal() or int(number) >= len(self.class_names):
+                raise BadFileError(f"{self.folder / name}: the name must begin with a label below {len(self.class_names)} and '_'.")
+            entries.append(Entry(name, int(number)))
+        return sorted(entries, key=lambda entry: (entry.label, entry.key))
+
+    def _labels_of_shape_names(self) -> list[int]:
+        """Translate the arrays' numbers to labels: the line of `shape_names.txt` -> the manifest's class of that name."""
+        path = self.folder / "shape_names.txt"
+        known = {name: label for label, name in enumerate(self.manifest.class_folders)}
+        names = [line.replace(" ", "_") for _, line in self._lines(path)]
+        for name in names:
+            if name not in known:
+                raise BadFileError(f"{path}: {name!r} is no class of {self.manifest.name}.")
+        return [known[name] for name in names]
+
+    def _split_file(self, split: str) -> Path:
+        file = self.variant.splits[split].file
+        if file is None:
+            raise BadFileError(f"manifest {self.manifest.name}: variants.{self.variant_name}.splits.{split} needs a file.")
+        return self.folder / file
+
+    def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
+        """Read the lines of a list that are not blank, with their numbers."""
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            raise self.not_found(f"{path.name} is missing") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadFileError(f"{path}: not a readable list ({error}).") from error
+        return iter([(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()])
+
+    def _note_folders(self, missing: list[str], split: str) -> None:
+        known = set(self.manifest.class_folders)
+        unknown = sorted(item.name for item in os.scandir(self.folder) if item.is_dir() and item.name not in known)
+        if missing:
+            self.notes.append(f"{len(missing)} of {len(known)} classes have no {split} file, first {missing[0]}.")
+        if unknown:
+            self.notes.append(f"{len(unknown)} folders belong to no class and are ignored, first {unknown[0]}.")
+
+    def _array(self, name: str) -> NDArray[np.float32]:
+        """Read the clouds of one HDF5 file whole, once a process: its compressed blocks span 250 clouds, so single rows cost as much."""
+        if name not in self._arrays:
+            try:
+                with h5py.File(self.folder / name, "r") as file:
+                    self._arrays[name] = np.asarray(file["data"][...], dtype=np.float32)
+            except (OSError, KeyError) as error:
+                raise BadFileError(f"{self.folder / name}: cannot be read ({' '.join(str(error).split())[:120]}).") from error
+        return self._arrays[name]
+
+
+def _names(folder: Path, suffix: str) -> list[str]:
+    """List the files of a folder with a suffix; none where there is no such folder."""
+    try:
+        with os.scandir(folder) as items:
+            return [item.name for item in items if item.name.lower().endswith(suffix) and not item.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _array_labels(path: Path, labels: list[int]) -> list[int]:
+    """Read the labels of one HDF5 file and check its form."""
+    try:
+        with h5py.File(path, "r") as file:
+            shape, numbers = file["data"].shape, np.asarray(file["label"][...]).reshape(-1)
+    except (OSError, KeyError) as error:
+        raise BadFileError(f"{path}: not an HDF5 file with data and label ({' '.join(str(error).split())[:120]}).") from error
+    if len(shape) != 3 or shape[2] != 3 or shape[0] != len(numbers) or shape[1] == 0:
+        raise BadFileError(f"{path}: data must be (N, P, 3) with N labels, found {tuple(shape)} and {len(numbers)} labels.")
+    if not np.issubdtype(numbers.dtype, np.integer) or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(labels)):
+        raise BadFileError(f"{path}: labels must be whole numbers below {len(labels)}, the number of lines of shape_names.txt.")
+    return [labels[int(number)] for number in numbers]

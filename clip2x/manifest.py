@@ -1,0 +1,194 @@
+"""Read and check the data manifests: the one place where facts about a data set live."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import MISSING, dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from clip2x.errors import BadFileError, InputError
+
+AXES = ("x", "y", "z")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A named part of a variant.
+
+    samples: how many there are, None where it is not verified.
+    file: list or data file relative to the variant's folder, None where the folder layout itself says it.
+    sha256: of `file`, None where it is not verified.
+    of, seed, start, stop: a part of another split: positions start:stop of `numpy.random.default_rng(seed).permutation(samples of it)`.
+    """
+
+    samples: int | None = None
+    file: str | None = None
+    sha256: str | None = None
+    of: str | None = None
+    seed: int = 0
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One published form of a data set.
+
+    folder: below the data root.
+    format: what the reader understands, e.g. `off`, `hdf5`, `text`, `ply`.
+    ours_from_files: 3x3 proper rotation from the files' frame to the object frame (y up), applied to column vectors.
+    files: sha256 of files below the folder that we have verified.
+    """
+
+    folder: str
+    format: str
+    up: str
+    ours_from_files: tuple[tuple[float, float, float], ...]
+    splits: dict[str, Split]
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set: names in label order, prompts, variants with their frames and splits, licence and source.
+
+    sha256: of the manifest file, computed when it is read.
+    """
+
+    name: str
+    title: str
+    reader: str
+    class_names: tuple[str, ...]
+    prompts: dict[str, tuple[str, ...]]
+    variants: dict[str, Variant]
+    licence: dict[str, Any]
+    source: dict[str, Any]
+    citation: str
+    class_folders: tuple[str, ...] = ()
+    sha256: str = field(default="", metadata={"computed": True})
+
+    def variant(self, name: str) -> Variant:
+        """Look up a variant; an unknown name is answered with the known ones."""
+        if name not in self.variants:
+            raise InputError(f"{self.name} has no variant {name!r}; it has {', '.join(self.variants)}.")
+        return self.variants[name]
+
+    def templates(self, name: str) -> tuple[str, ...]:
+        """Look up a set of prompt templates; an unknown name is answered with the known ones."""
+        if name not in self.prompts:
+            raise InputError(f"{self.name} has no prompts {name!r}; it has {', '.join(self.prompts)}.")
+        return self.prompts[name]
+
+
+def manifest_folder() -> Path:
+    """Return where the manifests lie: in the installed package, else beside it in the source tree."""
+    packaged = Path(str(resources.files("clip2x"))) / "data_manifests"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parent.parent / "data_manifests"
+
+
+def manifest_names() -> list[str]:
+    """List the manifests that come with the package."""
+    return sorted(path.stem for path in manifest_folder().glob("*.yaml"))
+
+
+def load_manifest(name: str | Path) -> Manifest:
+    """Read a manifest by its name or from a YAML file and check it.
+
+    Raises:
+        InputError: If no manifest has that name.
+        BadFileError: If a key is missing, unknown or has a wrong value.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = manifest_folder() / f"{name}.yaml"
+        if not path.is_file():
+            raise InputError(f"no manifest is called {str(name)!r}; there are {', '.join(manifest_names())}; or give a .yaml file.")
+    try:
+        content = path.read_bytes()
+        raw = yaml.safe_load(content.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadFileError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:160]}).") from error
+    return replace(_manifest(raw, path), sha256=hashlib.sha256(content).hexdigest())
+
+
+def _manifest(raw: object, path: Path) -> Manifest:
+    values = _mapping(raw, path, "the file", Manifest)
+    names = values["class_names"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise BadFileError(f"{path}: class_names must be a list of quoted strings (YAML reads no and on as booleans).")
+    if len(set(names)) != len(names):
+        raise BadFileError(f"{path}: class_names has duplicates.")
+    folders = values.get("class_folders") or [name.replace(" ", "_") for name in names]
+    if len(folders) != len(names):
+        raise BadFileError(f"{path}: class_folders has {len(folders)} entries, class_names {len(names)}.")
+    for group in ("variants", "prompts"):
+        if not isinstance(values[group], dict) or not values[group]:
+            raise BadFileError(f"{path}: {group} must be a mapping with at least one entry.")
+        _check_keys(values[group], path, group)
+    variants = {}
+    for key, entry in values["variants"].items():
+        variants[key] = _variant(entry, path, f"variants.{key}")
+    for key, templates in values["prompts"].items():
+        if not templates or any("{}" not in template for template in templates):
+            raise BadFileError(f"{path}: every template of prompts.{key} needs one {{}} for the class name.")
+    return Manifest(**{
+        **values,
+        "class_names": tuple(names),
+        "class_folders": tuple(folders),
+        "variants": variants,
+        "prompts": {key: tuple(templates) for key, templates in values["prompts"].items()},
+    })
+
+
+def _variant(raw: object, path: Path, where: str) -> Variant:
+    values = _mapping(raw, path, where, Variant)
+    for key in ("folder", "format"):
+        if not isinstance(values[key], str) or not values[key]:
+            raise BadFileError(f"{path}: {where}.{key} is {values[key]!r}; it must be a text, quoted (YAML reads off and on as booleans).")
+    if values["up"] not in AXES:
+        raise BadFileError(f"{path}: {where}.up is {values['up']!r}; it must be one of {', '.join(AXES)}.")
+    if ".." in Path(values["folder"]).parts or Path(values["folder"]).is_absolute():
+        raise BadFileError(f"{path}: {where}.folder must stay below the data root.")
+    rotation = np.asarray(values["ours_from_files"], dtype=float)
+    if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3)) or np.linalg.det(rotation) < 0:
+        raise BadFileError(f"{path}: {where}.ours_from_files must be a proper 3x3 rotation (a reflection is refused).")
+    if not isinstance(values["splits"], dict) or not values["splits"]:
+        raise BadFileError(f"{path}: {where}.splits must be a mapping with at least one entry.")
+    _check_keys(values["splits"], path, f"{where}.splits")
+    splits = {key: Split(**_mapping(entry, path, f"{where}.splits.{key}", Split)) for key, entry in values["splits"].items()}
+    for key, split in splits.items():
+        if split.of is not None and split.of not in splits:
+            raise BadFileError(f"{path}: {where}.splits.{key}.of names {split.of!r}, which is no split of this variant.")
+    rows = tuple((float(row[0]), float(row[1]), float(row[2])) for row in rotation)
+    return Variant(**{**values, "ours_from_files": rows, "splits": splits})
+
+
+def _mapping(raw: object, path: Path, where: str, kind: type) -> dict[str, Any]:
+    """Check that `raw` is a mapping with the fields of the dataclass `kind`: none unknown, none missing."""
+    if not isinstance(raw, dict):
+        raise BadFileError(f"{path}: {where} must be a mapping, found {type(raw).__name__}.")
+    known = {item.name: item for item in fields(kind) if not item.metadata.get("computed")}
+    _check_keys(raw, path, where)
+    unknown = sorted(set(raw) - set(known))
+    if unknown:
+        raise BadFileError(f"{path}: {where} has the unknown key {unknown[0]!r}; known are {', '.join(known)}.")
+    missing = [name for name, item in known.items() if name not in raw and _required(item)]
+    if missing:
+        raise BadFileError(f"{path}: {where} lacks {', '.join(missing)}.")
+    return dict(raw)
+
+
+def _check_keys(raw: dict[Any, Any], path: Path, where: str) -> None:
+    for key in raw:
+        if not isinstance(key, str):
+            raise BadFileError(f"{path}: {where} has the key {key!r}, which is no text; quote it "
+                               "(YAML reads off, on, no and yes as booleans).")
+
+
+def _required(item: Any) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING

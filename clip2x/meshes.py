@@ -1,0 +1,168 @@
+"""Textured triangle meshes: surface sampling, and RGB views by ray casting on the CPU (no display, no GPU)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clip2x.errors import InputError, MissingDependencyError
+from clip2x.geometry import camera_axes
+
+FIELD_OF_VIEW_DEG = 60.0  # third party: PyTorch3D's default, which the official CLIP2Point code leaves as it is
+SYSTEM_LIBRARIES = "libegl1 libgl1 libx11-6 libusb-1.0-0 libidn2-0 libudev1"
+
+
+@dataclass(frozen=True)
+class Material:
+    """Colour (red, green, blue in [0, 1]) or, where there is one, a texture (H, W, 3) uint8 that replaces it."""
+
+    name: str
+    colour: tuple[float, float, float]
+    texture: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles with a material each.
+
+    vertices: (V, 3) float64, any unit. faces: (F, 3) int64. face_material: (F,) index into `materials`.
+    face_uv: (F, 3, 2) texture coordinates of the corners, None where no material has a texture; v points up.
+    """
+
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    face_material: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    materials: tuple[Material, ...] = ()
+    face_uv: NDArray[np.float64] | None = None
+
+
+def sample_surface(vertices: NDArray[np.floating[Any]], faces: NDArray[np.integer[Any]], num_points: int,
+                   rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw points uniformly by area from a triangle mesh.
+
+    Returns:
+        (num_points, 3) float32, in the frame and unit of `vertices`.
+
+    Raises:
+        InputError: If the triangles have no area.
+    """
+    corners = vertices[faces].astype(np.float64)
+    edge_1, edge_2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = np.linalg.norm(np.cross(edge_1, edge_2), axis=1)
+    cumulative = np.cumsum(area)
+    if len(cumulative) == 0 or not np.isfinite(cumulative[-1]) or cumulative[-1] <= 0:
+        raise InputError("the mesh has no surface: all its triangles are empty; give a mesh with area or a point cloud.")
+    chosen = np.searchsorted(cumulative, rng.random(num_points) * cumulative[-1], side="right").clip(max=len(faces) - 1)
+    root = np.sqrt(rng.random(num_points))[:, None]
+    along = rng.random(num_points)[:, None]
+    points: NDArray[np.float64] = corners[chosen, 0] + root * ((1 - along) * edge_1[chosen] + along * edge_2[chosen])
+    return points.astype(np.float32)
+
+
+def open3d_module() -> ModuleType:
+    """Import Open3D when it is first needed.
+
+    Raises:
+        MissingDependencyError: If it or one of its system libraries is missing; says what to install.
+    """
+    try:
+        import open3d
+    except (ImportError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise MissingDependencyError(
+            f"Open3D cannot be imported ({reason}); run: pip install open3d, and on Debian: apt-get install -y {SYSTEM_LIBRARIES}."
+        ) from error
+    open3d.utility.set_verbosity_level(open3d.utility.VerbosityLevel.Error)
+    module: ModuleType = open3d
+    return module
+
+
+def render_views(mesh: Mesh, azimuth_deg: NDArray[np.floating[Any]], elevation_deg: NDArray[np.floating[Any]],
+                 distance: NDArray[np.floating[Any]], *, image_size: int = 224, light: NDArray[np.floating[Any]] | None = None,
+                 ambient: float = 0.5, supersample: int = 1) -> NDArray[np.uint8]:
+    """Draw a mesh from several sides with a perspective camera, for pictures like those CLIP2Point pre-trains on.
+
+    The vertices are centred on their mean and scaled to a largest norm of 1 (official code); the camera looks at the origin. Colours are
+    lambertian on both sides of a face: official code uses a Phong shader; the highlight is left out (ours: it adds nothing at the
+    sizes used here).
+
+    Args:
+        mesh: What to draw.
+        azimuth_deg, elevation_deg, distance: (V,) camera positions as in `clip2x.depth`; the official pictures use twice the depth distance.
+        image_size: Width and height, pixels.
+        light: (V, 3) direction towards the light; None = from the camera (official code outside training).
+        ambient: Share of the light that reaches every face. Ours.
+        supersample: Rays per pixel and axis; 2 smooths the edges.
+
+    Returns:
+        (V, S, S, 4) uint8: red, green, blue and coverage; the background is (0, 0, 0, 0).
+    """
+    open3d = open3d_module()
+    centred = mesh.vertices - mesh.vertices.mean(axis=0)
+    centred = centred / max(float(np.linalg.norm(centred, axis=1).max()), 1e-12)
+    scene = open3d.t.geometry.RaycastingScene(nthreads=1)
+    scene.add_triangles(open3d.core.Tensor(centred.astype(np.float32)), open3d.core.Tensor(mesh.faces.astype(np.uint32)))
+    axes = camera_axes(torch.as_tensor(np.asarray(azimuth_deg)), torch.as_tensor(np.asarray(elevation_deg))).numpy()
+    towards_light = -axes[:, 2] if light is None else np.asarray(light) / np.linalg.norm(light, axis=1, keepdims=True)
+    pictures = np.empty((len(axes), image_size, image_size, 4), dtype=np.uint8)
+    for view, picture in enumerate(pictures):  # one at a time: the rays of one view fit in the processor's cache
+        rays = _camera_rays(axes[view], float(distance[view]), image_size * supersample)
+        answer = {name: tensor.numpy() for name, tensor in scene.cast_rays(open3d.core.Tensor(rays)).items()}
+        picture[:] = _shaded(mesh, rays, answer, towards_light[view], ambient, supersample)
+    return pictures
+
+
+def _shaded(mesh: Mesh, rays: NDArray[np.float32], answer: dict[str, NDArray[Any]], towards_light: NDArray[np.floating[Any]],
+            ambient: float, supersample: int) -> NDArray[np.uint8]:
+    """Colour the hits of one view: (S, S, 4)."""
+    hit = np.isfinite(answer["t_hit"])
+    normal = answer["primitive_normals"][hit]
+    facing = np.sign(-np.einsum("rc,rc->r", normal, rays[..., 3:][hit]))
+    brightness = ambient + (1 - ambient) * (facing * (normal @ towards_light.astype(np.float32))).clip(0.0)
+    surface = np.zeros((*hit.shape, 4), dtype=np.float32)
+    colour = _surface_colour(mesh, answer["primitive_ids"][hit].astype(np.int64), answer["primitive_uvs"][hit])
+    surface[hit] = np.column_stack([colour * brightness[:, None], np.ones(len(colour), dtype=np.float32)])
+    steps = range(supersample)
+    parts = [surface[row::supersample, column::supersample] for row in steps for column in steps]
+    mean: NDArray[np.float32] = np.mean(parts, axis=0, dtype=np.float32)
+    mean[..., :3] /= np.maximum(mean[..., 3:], 1e-6)
+    quantised: NDArray[np.uint8] = (mean * 255).round().astype(np.uint8)
+    return quantised
+
+
+def _camera_rays(axes: NDArray[np.float32], distance: float, size: int) -> NDArray[np.float32]:
+    """Build (S, S, 6) rays: origin and direction through each pixel centre, first row at the top, first column at the left."""
+    centre = (1 - (2 * np.arange(size, dtype=np.float32) + 1) / size) * np.float32(np.tan(np.deg2rad(FIELD_OF_VIEW_DEG) / 2))
+    left, up, forward = axes
+    rays = np.empty((size, size, 6), dtype=np.float32)
+    rays[..., :3] = -forward * distance
+    np.add((forward + centre[:, None] * up)[:, None], (centre[:, None] * left)[None], out=rays[..., 3:])
+    return rays
+
+
+def _surface_colour(mesh: Mesh, triangle: NDArray[np.int64], barycentric: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Look up the colour at each hit: (R, 3) in [0, 1]."""
+    palette = np.array([material.colour for material in mesh.materials] or [(0.7, 0.7, 0.7)], dtype=np.float32)
+    if len(mesh.face_material) == 0:
+        return np.broadcast_to(palette[0], (len(triangle), 3))
+    material_of_hit = mesh.face_material[triangle]
+    colour = palette[material_of_hit]
+    if mesh.face_uv is None:
+        return colour
+    corner = mesh.face_uv[triangle]
+    u, v = barycentric[:, :1], barycentric[:, 1:]
+    uv = (1 - u - v) * corner[:, 0] + u * corner[:, 1] + v * corner[:, 2]
+    for index, material in enumerate(mesh.materials):
+        if material.texture is None:
+            continue
+        chosen = material_of_hit == index
+        height, width = material.texture.shape[:2]
+        column = np.floor(uv[chosen, 0] % 1.0 * width).astype(int).clip(max=width - 1)
+        row = np.floor((1 - uv[chosen, 1] % 1.0) * height).astype(int).clip(max=height - 1)
+        colour[chosen] = material.texture[row, column].astype(np.float32) / 255
+    return colour

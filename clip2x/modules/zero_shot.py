@@ -1,0 +1,143 @@
+"""Name objects of whole data sets with nothing but class names: depth views -> CLIP's image tower -> cosines with the names."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from clip2x.encoders.clip import ClipTowers
+from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
+from clip2x.errors import InputError
+from clip2x.evaluation.class_embeddings import class_embeddings, unknown_words
+from clip2x.evaluation.metrics import classification_metrics, merge_parts
+from clip2x.evaluation.report import print_results, write_results
+from clip2x.provenance import commit, hardware, versions
+from clip2x.types import PointBatch
+
+
+class ZeroShotClassification(LightningModule):
+    """Evaluate frozen CLIP towers on depth views of the DataModule's test sets; one row of results per set and point radius.
+
+    Args:
+        clip: The towers.
+        output: Folder for `results.json`.
+        views: View preset. Official code: `clip2point-6` in its zero-shot script, `clip2point-10` in pre-training's validation.
+        point_radius: Splat radii to evaluate, in units of half the picture's side. Official code: 0.02.
+        pooling: `cosine_sum` (official code: cosines are summed over the views) or `feature_mean`.
+        templates: Name of the prompts in each data set's manifest, or templates with `{}`, several separated by `|`.
+        profile: Printed on every line; `mini` results are not comparable with papers.
+        seed: Of the bootstrap intervals; the data's own seed stands in the rows too.
+    """
+
+    def __init__(self, clip: ClipTowers, output: Path, views: str = "clip2point-10", point_radius: list[float] | None = None,
+                 pooling: str = "cosine_sum", templates: str = "official_code", profile: str = "full", seed: int = 0) -> None:
+        super().__init__()
+        self.clip, self.output, self.views, self.pooling, self.templates = clip, Path(output), views, pooling, templates
+        self.profile, self.seed = profile, seed
+        self.point_radius = point_radius or [0.02]
+        self.encoders = nn.ModuleList([DepthViewEncoder(clip, views=views, point_radius=radius) for radius in self.point_radius])
+        self.name_embeds: list[Tensor] = []
+        self.parts: dict[tuple[int, int], list[tuple[Tensor, Tensor, Tensor]]] = {}
+
+    def configure_optimizers(self) -> None:
+        """Nothing is trained here."""
+
+    def setup(self, stage: str) -> None:
+        """Check the names and start with no scores."""
+        if stage != "test":
+            raise InputError(f"this module only evaluates; run the subcommand test, not {stage}.")
+        for data in self._data_sets():
+            for text in unknown_words(self.clip, list(data.class_names)):
+                self.print(f"{data.manifest.name}: the CLIP at hand never saw a word of {text!r}; expect chance for it.")
+        self.parts = {}
+
+    def on_test_epoch_start(self) -> None:
+        """Encode the class names of every data set."""
+        self.name_embeds = [class_embeddings(self.clip, list(data.class_names), self._prompts(data)).to(self.device) for data in self._data_sets()]
+
+    def test_step(self, batch: PointBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Score one batch with every radius."""
+        for position, encoder in enumerate(self.encoders):
+            embeds = pool_view_features(encoder(batch["points"]), self.pooling)
+            scores = (embeds @ self.name_embeds[dataloader_idx].T).float().cpu()
+            self.parts.setdefault((dataloader_idx, position), []).append((batch["index"].cpu(), scores, batch["label"].cpu()))
+        if batch_idx == 0 and self.trainer.is_global_zero:
+            self._log_pictures(batch["points"][:6], dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Join the scores of all processes; the first one computes, prints and writes the results."""
+        results = []
+        for set_index, position in itertools.product(range(len(self._data_sets())), range(len(self.point_radius))):
+            parts = self._from_all_processes(self.parts.get((set_index, position), []))
+            if self.trainer.is_global_zero:
+                results.append(self._row(set_index, position, *merge_parts(parts)))
+        if self.trainer.is_global_zero:
+            self._publish(results)
+
+    def _row(self, set_index: int, position: int, scores: Tensor, labels: Tensor) -> dict[str, Any]:
+        data = self._data_sets()[set_index]
+        if len(labels) != len(data):
+            raise RuntimeError(f"{len(labels)} scores for {len(data)} samples: a process lost some")
+        radius = self.point_radius[position]
+        return {
+            "dataset": data.manifest.name, "variant": data.variant_name, "split": data.split, "method": f"CLIP depth views r={radius:g}",
+            **classification_metrics(scores, labels, data.manifest.class_names, seed=self.seed),
+            "prompts": list(self._prompts(data)), "seed": data.seed,
+            "protocol": {
+                "profile": self.profile, "clip": self.clip.id, "views": self.views, "point_radius": radius, "image_size": self.clip.image_size,
+                "pooling": self.pooling, "num_points": data.num_points, "sampler": data.sampler, "up": data.up, "limit": data.limit,
+                "precision": str(self.trainer.precision), "notes": list(data.notes),
+            },
+        }
+
+    def _publish(self, results: list[dict[str, Any]]) -> None:
+        path = self.output / "results.json"
+        write_results(path, results, {
+            "commit": commit(), "versions": versions(), "hardware": hardware(), "clip": self.clip.id, "checkpoint_sha256": self.clip.weights_sha256,
+            "manifest_sha256": {data.manifest.name: data.manifest.sha256 for data in self._data_sets()}, "config": _plain(self.trainer),
+        })
+        for row in results:
+            name = f"test/{row['dataset']}-{row['variant']}-{row['split']}/{row['method'].replace(' ', '_')}"
+            scalars = {f"{name}/{metric}": row[metric] for metric in ("class_mean", "top1", "top5") if row[metric] is not None}
+            for logger in self.loggers:
+                logger.log_metrics(scalars, step=0)
+        note = "mini: small CLIP trained on generated pictures; these figures are not comparable with papers." if self.profile == "mini" else ""
+        print_results(results, profile=self.profile, note=note)
+        print(f"results: {path}")
+
+    def _prompts(self, data: Any) -> tuple[str, ...]:
+        if "{}" in self.templates:
+            return tuple(part.strip() for part in self.templates.split("|"))
+        prompts: tuple[str, ...] = data.manifest.templates(self.templates)
+        return prompts
+
+    def _data_sets(self) -> list[Any]:
+        sets: list[Any] = self.trainer.datamodule.test_sets  # type: ignore[attr-defined]
+        return sets
+
+    def _from_all_processes(self, parts: list[tuple[Tensor, Tensor, Tensor]]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        if self.trainer.world_size == 1:
+            return parts
+        gathered: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(gathered, parts)
+        return [part for process in gathered for part in process]
+
+    def _log_pictures(self, points: Tensor, set_index: int) -> None:
+        """Show what the tower sees: a row per cloud, a column per view."""
+        if not isinstance(self.logger, TensorBoardLogger):
+            return
+        for radius, encoder in zip(self.point_radius, self.encoders, strict=True):
+            grey = encoder.draw(points)  # type: ignore[operator]
+            sheet = grey.permute(0, 2, 1, 3).flatten(0, 1).flatten(1, 2)
+            self.logger.experiment.add_image(f"depth_views/{self._data_sets()[set_index].manifest.name}/r={radius:g}", sheet.cpu()[None])
+
+
+def _plain(trainer: Any) -> Any:
+    """Return the whole resolved configuration as plain values, where the run was started by the command line."""
+    return getattr(trainer, "clip2x_config", None)

@@ -1,0 +1,129 @@
+"""The LightningCLI behind `python -m stages` and `clip2x fit|validate|test`: YAML files and overrides in, a finished stage out."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import warnings
+from importlib import resources
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningCLI
+
+import clip2x.data.pictures
+import clip2x.modules.clip_pretraining
+import clip2x.modules.zero_shot  # noqa: F401  imported, so that YAML files can name the classes shortly
+from clip2x.data.datamodule import Clip2xDataModule
+from clip2x.errors import Clip2xError, DataNotFoundError, InputError
+
+SUBCOMMANDS = ("fit", "validate", "test")
+
+
+class Clip2xCLI(LightningCLI):
+    """LightningCLI that chooses the precision where none is set and hands the resolved configuration to the trainer."""
+
+    def before_instantiate_classes(self) -> None:
+        """Set `trainer.precision` where it is not set: bf16 where the hardware computes it, else 32 bits."""
+        config = self.config[self.subcommand]
+        if config.trainer.precision is None:
+            config.trainer.precision = "bf16-mixed" if _has_bf16(str(config.trainer.accelerator)) else "32-true"
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Build the trainer and keep the configuration on it for the results."""
+        trainer: Any = super().instantiate_trainer(**kwargs)
+        trainer.clip2x_config = yaml.safe_load(self.parser.dump(self.config, skip_none=True))[self.subcommand]
+        return trainer
+
+
+def run_stage(args: list[str]) -> None:
+    """Run `fit|validate|test --config ... [overrides]`.
+
+    Raises:
+        Clip2xError: One line for anything that is wrong with the arguments, the data or the weights.
+    """
+    _quiet_lightning()
+    arguments = [args[0], *_resolved_configs(args[1:])] if args else ["--help"]
+    try:
+        Clip2xCLI(LightningModule, Clip2xDataModule, subclass_mode_model=True, save_config_kwargs={"overwrite": True},
+                  seed_everything_default=0, parser_kwargs={"allow_abbrev": False, "exit_on_error": False}, args=arguments)
+    except argparse.ArgumentError as error:
+        raise InputError(_one_line(error)) from error
+    except MisconfigurationException as error:
+        raise InputError(" ".join(str(error).split())) from error
+    except ValueError as error:
+        raise _user_error(error) or error from error
+
+
+def stage_folder() -> Path:
+    """Return where the stage YAMLs lie: in the installed package, else beside it in the source tree."""
+    packaged = Path(str(resources.files("clip2x"))) / "stage_configs"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parent.parent / "stages"
+
+
+def _resolved_configs(args: list[str]) -> list[str]:
+    """Let `--config` name a file or a stage that comes with the package, e.g. `eval_zeroshot` or `mini/eval_zeroshot`."""
+    resolved = []
+    for position, argument in enumerate(args):
+        if position and args[position - 1] == "--config" and not Path(argument).is_file():
+            inside = stage_folder() / f"{argument.removeprefix('stages/').removesuffix('.yaml')}.yaml"
+            if not inside.is_file():
+                known = sorted(str(path.relative_to(stage_folder()).with_suffix("")) for path in stage_folder().rglob("*.yaml"))
+                raise DataNotFoundError(f"--config {argument}: no such file; stages that come with clip2x: {', '.join(known)}.")
+            argument = str(inside)
+        resolved.append(argument)
+    return resolved
+
+
+def _has_bf16(accelerator: str) -> bool:
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _user_error(error: BaseException) -> Clip2xError | None:
+    """Find our own error inside what the argument parser made of it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, Clip2xError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _one_line(error: argparse.ArgumentError) -> str:
+    """Shorten the parser's message to one line, with the nearest known option where one is unknown."""
+    message = str(error)
+    if "unrecognized arguments" in message:
+        unknown = next((word for word in message.split() if word.startswith("--")), "").split("=")[0]
+        near = difflib.get_close_matches(unknown.lstrip("-"), _known_options(), n=1)
+        return f"unknown option {unknown}" + (f"; did you mean --{near[0]}?" if near else "; see --help and the stage's YAML.")
+    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value type", "- Expected a <class 'NoneType'>", "Given value: NestedArg")
+    lines = [line.strip() for line in message.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(noise))
+
+
+def _known_options() -> list[str]:
+    trainer = [f"trainer.{name}" for name in signature(Trainer.__init__).parameters if name != "self"]
+    return trainer + [f"data.{name}" for name in signature(Clip2xDataModule.__init__).parameters if name != "self"] + [
+        "config", "seed_everything", "ckpt_path", "model", "data", "trainer"]
+
+
+def _quiet_lightning() -> None:
+    """Keep advertisements and notes that do not concern us from the terminal."""
+
+    class NoTips(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            return "💡" not in record.getMessage() and "TPU available" not in record.getMessage()
+
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(NoTips())
+    for pattern in (".*args parameter is intended.*", ".*does not have many workers.*", ".*save_hyperparameters.*", ".*exists and is not empty.*",
+                    ".*is an instance of `nn.Module`.*", ".*isinstance.*LeafSpec.*"):
+        warnings.filterwarnings("ignore", pattern)

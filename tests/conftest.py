@@ -1,0 +1,53 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clip2x.miniworld.write import MiniWorldSize, write_miniworld
+from clip2x.stage_cli import run_stage
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real samples that lie beside a checkout; tests that need them are marked `data` and skip without them."""
+    folder = REPO.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real samples beside the checkout ({folder.name} folder of shared is absent)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the smallest mini-world: one to two objects per class."""
+    root = tmp_path_factory.mktemp("tiny") / "miniworld"
+    size = MiniWorldSize(train_pictures=2, val_pictures=1, views=2, image_size=64, modelnet_train=1, modelnet_test=2, shapenet=1)
+    write_miniworld(root, seed=5, size=size, workers=2)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the small CLIP for two steps."""
+    folder = tmp_path_factory.mktemp("pretrain_clip")
+    run_stage(pretrain_arguments(tiny_world, folder, steps=2))
+    return folder / "clip.safetensors"
+
+
+def pretrain_arguments(world: Path, folder: Path, *, steps: int) -> list[str]:
+    """Build the command line of stage pretrain_clip on a tiny mini-world."""
+    return ["fit", "--config", "pretrain_clip", "--data.root", str(world), "--data.batch_size", "16",
+            "--model.output", str(folder / "clip.safetensors"),
+            "--trainer.logger.save_dir", str(folder), "--trainer.callbacks.dirpath", str(folder / "checkpoints"), "--trainer.max_steps", str(steps),
+            "--trainer.val_check_interval", str(steps), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+def eval_arguments(world: Path, clip: Path, folder: Path) -> list[str]:
+    """Build the command line of stage eval_zeroshot, mini profile, on a tiny mini-world."""
+    return ["test", "--config", "eval_zeroshot", "--config", "mini/eval_zeroshot", "--data.root", str(world), "--model.clip.pretrained", str(clip),
+            "--model.output", str(folder), "--trainer.logger.save_dir", str(folder), "--trainer.accelerator", "cpu",
+            "--trainer.enable_progress_bar", "false", "--data.cache", str(folder / "cache")]

@@ -1,0 +1,76 @@
+"""Depth views through an image tower, and their pooling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clip2x.depth import DepthViews
+from clip2x.encoders.clip import ClipTowers
+from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
+from clip2x.errors import InputError
+
+
+class Averages(nn.Module):
+    """The mean of each colour and the number of pictures that came at once."""
+
+    image_size, embed_dim = 16, 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        self.batches.append(len(images))
+        return images.mean(dim=(2, 3))
+
+
+def clouds(number: int) -> Tensor:
+    points = torch.randn(number, 64, 3, generator=torch.Generator().manual_seed(0))
+    return points / points.norm(dim=-1).amax(dim=1)[:, None, None]
+
+
+def test_views_stay_with_their_cloud_whatever_the_chunk() -> None:
+    points = clouds(3)
+    expected = DepthViews("clip2point-10", 16, 0.1)(points).mean(dim=(2, 3))[..., None].expand(-1, -1, 3)
+    for chunk, batches in ((7, [7, 7, 7, 7, 2]), (64, [30]), (None, [30])):
+        tower = Averages()
+        features = DepthViewEncoder(tower, point_radius=0.1, chunk=chunk)(points)
+        assert features.shape == (3, 10, 3) and tower.batches == batches
+        assert torch.allclose(features, expected, atol=1e-6)
+
+
+def test_gradients_reach_a_trainable_tower_only() -> None:
+    towers = ClipTowers("clip2x-small", random_weights=True)
+    frozen, trained = DepthViewEncoder(towers), DepthViewEncoder(towers.trainable_image_tower(), chunk=4)
+    assert not frozen(clouds(1)).requires_grad
+    features = trained(clouds(1))
+    features.sum().backward()
+    assert features.shape == (1, frozen.num_views, towers.embed_dim)
+    assert all(parameter.grad is not None for parameter in trained.parameters())
+
+
+def test_pooling_by_hand() -> None:
+    features = torch.tensor([[[3.0, 0.0], [0.0, 1.0]]])
+    assert pool_view_features(features, "cosine_sum")[0].tolist() == pytest.approx([0.5**0.5, 0.5**0.5])
+    assert pool_view_features(features, "feature_mean")[0].tolist() == pytest.approx([3 / 10**0.5, 1 / 10**0.5])
+
+
+def test_cosine_sum_ranks_as_the_sum_of_the_views_cosines() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, names = torch.randn(5, 10, 8, generator=generator), nn.functional.normalize(torch.randn(6, 8, generator=generator), dim=-1)
+    summed = (nn.functional.normalize(features, dim=-1) @ names.T).sum(dim=1)
+    pooled = pool_view_features(features, "cosine_sum") @ names.T
+    assert torch.equal(summed.argsort(dim=1), pooled.argsort(dim=1))
+    ratio = summed / pooled
+    assert torch.allclose(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-4)
+
+
+def test_refusals() -> None:
+    with pytest.raises(InputError, match="pooled by one of cosine_sum, feature_mean, got 'max'"):
+        pool_view_features(torch.zeros(1, 2, 3), "max")
+    with pytest.raises(InputError, match="no views to pool"):
+        pool_view_features(torch.zeros(1, 0, 3))
+    with pytest.raises(InputError, match="chunk must be at least 1"):
+        DepthViewEncoder(Averages(), chunk=0)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from clip2x.data.samplers import ExactSampler, GlobalBatchSampler, SampleKey
+from clip2x.errors import InputError
+
+
+def batches(**options: int) -> list[list[SampleKey]]:
+    return list(GlobalBatchSampler(10, 4, 6, seed=3, **options))
+
+
+def test_an_epoch_holds_no_sample_twice() -> None:
+    first_epoch = [key for batch in batches()[:2] for key in batch]
+    assert len({key.index for key in first_epoch}) == 8
+    assert {key.epoch for key in first_epoch} == {0}
+    assert {key.epoch for key in batches()[2]} == {1}
+
+
+def test_two_processes_share_the_batches_of_one() -> None:
+    shares = zip(batches(rank=0, world_size=2), batches(rank=1, world_size=2), strict=True)
+    assert [left + right for left, right in shares] == batches()
+
+
+def test_a_later_start_goes_on_where_the_first_run_was() -> None:
+    assert batches(start_step=4) == batches()[4:]
+    assert len(GlobalBatchSampler(10, 4, 6, start_step=4)) == 2
+
+
+def test_bad_batches_are_refused() -> None:
+    with pytest.raises(InputError, match=r"a batch of 4 needs at least as many samples, there are 3; lower data.batch_size"):
+        GlobalBatchSampler(3, 4, 1)
+    with pytest.raises(InputError, match=r"a batch of 4 cannot be shared by 3 processes"):
+        GlobalBatchSampler(10, 4, 1, world_size=3)
+
+
+def test_evaluation_reads_every_sample_once() -> None:
+    parts = [list(ExactSampler(range(7), rank=rank, world_size=3)) for rank in range(3)]
+    assert sorted(index for part in parts for index in part) == list(range(7))
+    assert [len(part) for part in parts] == [3, 2, 2]

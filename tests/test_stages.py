@@ -1,0 +1,135 @@
+"""Every stage YAML is run, on the smallest mini-world."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from conftest import REPO, eval_arguments, pretrain_arguments
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
+from clip2x.stage_cli import run_stage, stage_folder
+
+CONTRACT = {"dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
+            "majority", "interval", "prompts", "seed", "protocol"}
+TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
+
+
+def test_every_stage_yaml_is_run_by_a_test() -> None:
+    names = {str(path.relative_to(stage_folder()).with_suffix("")) for path in stage_folder().rglob("*.yaml")}
+    assert names == TESTED_HERE
+
+
+def test_pretrain_clip_writes_a_clip_file_that_describes_itself(tiny_clip: Path) -> None:
+    with safe_open(tiny_clip, "pt") as file:
+        about = json.loads(file.metadata()["clip2x"])
+    assert about["model"] == "clip2x-small"
+    assert about["steps"] == 2
+    assert {"chair", "night", "red", "photo"} <= set(about["words"])
+    assert about["encoder"] == {"kind": "depth_views", "up": "y", "views": "clip2point-10", "point_radius": 0.045, "num_points": 1024}
+    assert len(about["class_names"]) >= 36
+
+
+def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    arguments = [*pretrain_arguments(tiny_world, tmp_path, steps=2), "--trainer.callbacks.every_n_train_steps", "1", "--ckpt_path", "last"]
+    run_stage([*arguments, "--trainer.limit_train_batches", "1", "--trainer.max_epochs", "1", "--trainer.val_check_interval", "1"])
+    assert not (tmp_path / "clip.safetensors").exists()
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
+    run_stage(arguments)
+    resumed, straight = load_file(tmp_path / "clip.safetensors"), load_file(tiny_clip)
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+def test_eval_zeroshot_writes_the_contracted_results(tiny_world: Path, tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_stage(eval_arguments(tiny_world, tiny_clip, tmp_path))
+    answer = json.loads((tmp_path / "results.json").read_text())
+    assert [row["method"] for row in answer["results"]] == ["CLIP depth views r=0.02", "CLIP depth views r=0.045"]
+    for row in answer["results"]:
+        assert set(row) == CONTRACT
+        assert row["num_samples"] == 20
+        assert sum(map(sum, row["confusion"])) == 20
+        assert row["protocol"]["image_size"] == 64
+        assert row["protocol"]["clip"].startswith("clip2x-small/sha256:")
+    assert {"commit", "config", "checkpoint_sha256", "manifest_sha256", "versions", "hardware"} <= set(answer["provenance"])
+    assert answer["provenance"]["config"]["model"]["init_args"]["pooling"] == "cosine_sum"
+    printed = capsys.readouterr().out
+    assert "not comparable with papers" in printed
+    assert str(tmp_path / "results.json") in printed
+    assert any(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_eval_zeroshot_gives_the_same_numbers_on_two_processes(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    """Seven samples a rank or fewer, in uneven batches: nothing is counted twice and nothing hangs."""
+    tables = {}
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        command = [sys.executable, "-m", "stages", *eval_arguments(tiny_world, tiny_clip, folder), "--data.limit", "13",
+                   "--data.batch_size", "4",
+                   "--trainer.devices", str(devices), "--trainer.strategy", "auto" if devices == 1 else "ddp", "--model.point_radius", "[0.045]"]
+        subprocess.run(command, cwd=REPO, check=True, capture_output=True, timeout=300)
+        tables[devices] = json.loads((folder / "results.json").read_text())["results"]
+    assert tables[1] == tables[2]
+    assert tables[1][0]["num_samples"] == 13
+
+
+def test_overrides_reach_the_run(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    run_stage([*eval_arguments(tiny_world, tiny_clip, tmp_path), "--model.point_radius", "[0.1]", "--model.views", "clip2point-6",
+               "--data.num_points", "256", "--data.limit", "3", "--model.templates", "a photo of a {} | one {}", "--model.pooling", "feature_mean"])
+    row = json.loads((tmp_path / "results.json").read_text())["results"][0]
+    assert row["num_samples"] == 3
+    assert row["prompts"] == ["a photo of a {}", "one {}"]
+    assert {key: row["protocol"][key] for key in ("views", "point_radius", "num_points", "pooling")} == {
+        "views": "clip2point-6", "point_radius": 0.1, "num_points": 256, "pooling": "feature_mean"}
+
+
+@pytest.mark.slow
+def test_full_profile_runs_an_openai_layout_file(tiny_world: Path, tmp_path: Path) -> None:
+    """The papers' recipe with a random ViT-B/32 in OpenAI's layout, on two clouds; checks the resolved protocol."""
+    model = open_clip.create_model("ViT-B-32-quickgelu", load_weights=False)
+    state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    state |= {"input_resolution": torch.tensor(224), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}
+    torch.save(state, tmp_path / "ViT-B-32.pt")
+    run_stage(["test", "--config", "eval_zeroshot", "--data.root", str(tiny_world), "--data.test", "[modelnet10/off/test]", "--data.limit", "2",
+               "--data.num_workers", "0", "--data.batch_size", "2", "--data.cache", str(tmp_path / "c"), "--model.output", str(tmp_path),
+               "--model.clip.pretrained", str(tmp_path / "ViT-B-32.pt"), "--trainer.logger.save_dir", str(tmp_path),
+               "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
+    row = json.loads((tmp_path / "results.json").read_text())["results"][0]
+    assert row["protocol"] | {"clip": "", "notes": []} == {
+        "profile": "full", "clip": "", "views": "clip2point-10", "point_radius": 0.02, "image_size": 224, "pooling": "cosine_sum", "num_points": 1024,
+        "sampler": "random", "up": "z", "limit": 2, "precision": "32-true", "notes": []}
+    assert row["prompts"] == ["image of a {}"]
+
+
+BAD = [
+    (["--trainer.max_epoch", "3"], InputError, "unknown option --trainer.max_epoch; did you mean --trainer.max_epochs?"),
+    (["--trainer.max_epochs", "many"], InputError, 'Parser key "trainer.max_epochs"'),
+    (["--data.root", "nowhere"], DataNotFoundError, "nowhere"),
+    (["--data.test", "[modelnet10]"], InputError, "write manifest/variant/split"),
+    (["--data.test", "[modelnet11/off/test]"], InputError, "no manifest is called 'modelnet11'"),
+    (["--data.test", "[modelnet10/off/dev]"], InputError, "has no split 'dev'; it has train, test"),
+    (["--model.clip.model", "ViT-B-33"], InputError, "ViT-B-33"),
+    (["--model.clip.model", "ViT-B-32-quickgelu"], CheckpointMismatchError, "you asked for ViT-B-32-quickgelu"),
+    (["--model.clip.pretrained", "no-such-tag"], (InputError, DataNotFoundError), "no-such-tag"),
+    (["--model.views", "clip2point-7"], InputError, "unknown view preset 'clip2point-7'"),
+    (["--model.point_radius", "[-1]"], InputError, "-1"),
+    (["--model.pooling", "max"], InputError, "cosine_sum"),
+    (["--model.templates", "chairs"], InputError, "no prompts 'chairs'"),
+    (["--model.clip.modell", "x"], InputError, "modell"),
+    (["--config", "no_such_stage"], DataNotFoundError, "stages that come with clip2x: eval_zeroshot"),
+]
+
+
+@pytest.mark.parametrize(("extra", "kind", "message"), BAD, ids=[" ".join(case[0]) for case in BAD])
+def test_bad_input_is_one_line(extra: list[str], kind: type, message: str, tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(kind) as caught:
+        run_stage([*eval_arguments(tiny_world, tiny_clip, tmp_path), *extra])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "results.json").exists()
