@@ -39,8 +39,8 @@ class Recognizer:
         self._names: tuple[tuple[tuple[str, ...], tuple[str, ...]], Tensor] | None = None
 
     @torch.no_grad()
-    def embed(self, points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B E"]:
-        """Embed clouds, object frame (y up), any unit, as unit vectors.
+    def embed(self, points: Float[Tensor, "..."]) -> Float[Tensor, "B E"]:
+        """Embed clouds (B, N, 3), object frame (y up), any unit, as unit vectors.
 
         Raises:
             InputError: If the shape is another, a coordinate is not finite or a cloud has no extent.
@@ -50,8 +50,8 @@ class Recognizer:
         return pool_view_features(self.encoder(unit_sphere(points.to(self.device).float())), "cosine_sum")
 
     @torch.no_grad()
-    def classify(self, points: Float[Tensor, "B N 3"], class_names: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "B C"]:
-        """Compare clouds with names.
+    def classify(self, points: Float[Tensor, "..."], class_names: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "B C"]:
+        """Compare clouds (B, N, 3) with names.
 
         Returns:
             Probabilities over the names: softmax of `scale` times the cosines.

@@ -42,7 +42,8 @@ def pretrain_arguments(world: Path, folder: Path, *, steps: int) -> list[str]:
     """Build the command line of stage pretrain_clip on a tiny mini-world."""
     return ["fit", "--config", "pretrain_clip", "--data.root", str(world), "--data.batch_size", "16",
             "--model.output", str(folder / "clip.safetensors"),
-            "--trainer.logger.save_dir", str(folder), "--trainer.callbacks.dirpath", str(folder / "checkpoints"), "--trainer.max_steps", str(steps),
+            "--trainer.logger.save_dir", str(folder), "--trainer.callbacks.dirpath", str(folder / "checkpoints"),
+            "--trainer.max_steps", str(steps),
             "--trainer.val_check_interval", str(steps), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -132,7 +134,7 @@ def test_loft_of_rectangles_is_a_frustum() -> None:
     ],
     ids=["moved", "turned", "mirrored x", "mirrored y", "mirrored z", "painted"],
 )
-def test_rigid_changes_and_reflections_keep_volume_and_winding(change) -> None:  # noqa: ANN001
+def test_rigid_changes_and_reflections_keep_volume_and_winding(change: Callable[[Part], Part]) -> None:
     part = extrude(L_SHAPE, 0.5)
     assert volume(change(part)) == pytest.approx(volume(part))
 
@@ -141,7 +143,8 @@ def test_scaling_repeating_and_grounding() -> None:
     part = box(1.0, 1.0, 1.0, at=(0.0, 3.0, 0.0))
     assert volume(part.scaled(2.0, 3.0, 0.5)) == pytest.approx(3.0)
     assert volume(part.repeated([(0.0, 0.0, 0.0), (5.0, 0.0, 0.0), (0.0, 5.0, 0.0)])) == pytest.approx(3.0)
-    low, high = grounded([part, part.moved(y=2.0)])
+    low, high = grounded([part.moved(x=4.0), part.moved(x=4.0, y=2.0)])
+    assert low.vertices[:, 0].max() == pytest.approx(0.5)
     assert (low.vertices[:, 1].min(), high.vertices[:, 1].min()) == pytest.approx((0.0, 2.0))
 
 

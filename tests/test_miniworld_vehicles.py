@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ LIMITS = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def build(name: str, seed: int) -> tuple[Part, ...]:
     return tuple(GENERATORS[name](np.random.default_rng(seed)))
 
@@ -75,6 +75,7 @@ def test_sizes_are_plausible_and_objects_stand_on_the_ground(name: str) -> None:
         assert (extent >= least).all(), (seed, extent)
         assert (extent <= greatest).all(), (seed, extent)
         assert abs(vertices[:, 1].min()) < 0.01
+        assert np.allclose(vertices.max(axis=0)[[0, 2]], -vertices.min(axis=0)[[0, 2]])
 
 
 @pytest.mark.parametrize("name", GENERATORS)

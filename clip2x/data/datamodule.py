@@ -48,7 +48,7 @@ class Clip2xDataModule(LightningDataModule):
         num_points: Points per cloud. Official code: 1,024.
         sampler: How clouds with more points are thinned, `random` (seeded) or `farthest`.
         up: Up axis of the files where a copy differs from its manifest.
-        limit: Read only the first so many samples of each test set.
+        limit: Use only so many samples of each test set, spread evenly over it.
         cache: Where sampled meshes are kept; None = the user's cache folder.
         seed: Of every draw.
     """

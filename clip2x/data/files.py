@@ -39,7 +39,7 @@ MOST_COLUMNS = 64  # ours: a wider table is an array that lies on its side
 HEADING_LINES = 100  # ours: points or column names must begin within that many lines
 OVERSAMPLING = 4  # ours: farthest point sampling chooses from this many times num_points of a mesh's surface
 # What NumPy raises for array files that are damaged (found by changing bytes at random).
-BROKEN_ARRAY = (ValueError, TypeError, OSError, EOFError, KeyError, MemoryError, OverflowError, NotImplementedError, SyntaxError,
+BROKEN_ARRAY = (ValueError, TypeError, RuntimeError, OSError, EOFError, KeyError, MemoryError, OverflowError, SyntaxError,
                 tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 

@@ -216,9 +216,11 @@ def loft(sections: ArrayLike, *, role: str = "body", capped: bool = True) -> Par
 
 
 def grounded(parts: Sequence[Part]) -> list[Part]:
-    """Lift or lower an object so that it stands on y = 0."""
-    lowest = min(float(part.vertices[:, 1].min()) for part in parts)
-    return [part.moved(y=-lowest) for part in parts]
+    """Put an object on y = 0, with the middle of its bounding box on the y axis."""
+    low = np.min([part.vertices.min(axis=0) for part in parts], axis=0)
+    high = np.max([part.vertices.max(axis=0) for part in parts], axis=0)
+    shift = -np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
+    return [Part(part.vertices + shift, part.faces, part.role) for part in parts]
 
 
 def cross(left: Points, right: Points) -> Points:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from clip2x.miniworld.draws import chance, pick
+from clip2x.miniworld.hulls import open_hull
 from clip2x.miniworld.parts import Part, box, cylinder, extrude, grounded, lathe, loft, rods, tube
-from clip2x.miniworld.ships import open_hull
 from clip2x.miniworld.vehicle_parts import arch, cabin, cross_ring, lamps, rounded_box, side_body, wheel_rows
 
 CARGO = ("box", "tanker", "flatbed", "dump", "mixer", "stake", "container", "curtain")

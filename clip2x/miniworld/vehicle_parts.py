@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -119,8 +119,8 @@ def cabin(
     return [*parts, rods(starts, ends, [0.035] * 8 + [0.04] * (len(starts) - 8))]
 
 
-def _panel_van_glass(ring: object) -> list[Part]:
-    low, high = ring(0.12, 0.02), ring(0.78, 0.02)  # type: ignore[operator]
+def _panel_van_glass(ring: Callable[[float, float], Points]) -> list[Part]:
+    low, high = ring(0.12, 0.02), ring(0.78, 0.02)
     screen = _pane(low[7], low[0], high[0], high[7])
     sides = []
     for front_corner, rear_corner in ((1, 2), (6, 5)):
