@@ -18,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 
 import clip2x.data.pictures
+import clip2x.losses
 import clip2x.modules.clip_pretraining
 import clip2x.modules.zero_shot  # noqa: F401  imported, so that YAML files can name the classes shortly
 from clip2x.data.datamodule import Clip2xDataModule

@@ -99,7 +99,8 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_bad_files_are_one_line_and_the_others_still_run(name: str, cloud: Path, tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_files_are_one_line_and_the_others_still_run(name: str, cloud: Path, tiny_clip: Path, tmp_path: Path,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
     content = BAD_FILES[name]
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -111,7 +112,8 @@ def test_bad_files_are_one_line_and_the_others_still_run(name: str, cloud: Path,
     assert out.startswith(str(cloud))
 
 
-def test_a_missing_checkpoint_says_what_to_run(cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_checkpoint_says_what_to_run(cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, "classify", str(cloud), "--classes", "chair")
     assert status == 2
@@ -143,7 +145,8 @@ def test_recognizer_equals_its_parts(tiny_clip: Path) -> None:
 
 def test_doctor_runs_in_an_empty_folder(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    done = subprocess.run([sys.executable, "-m", "clip2x", "doctor"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "clip2x", "doctor"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all is well" in done.stdout
     assert "modelnet10" in done.stdout

@@ -50,10 +50,11 @@ class ClipPretraining(LightningModule):
         self.recognizer = recognizer or {}
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine; norms, biases and the scale are not decayed."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        """AdamW with warm-up and cosine; norms, biases and the scale are not decayed, the scale learns ten times faster (ours)."""
+        trained = [parameter for parameter in self.clip.parameters() if parameter.requires_grad]
         groups = [{"params": [item for item in trained if item.ndim >= 2], "weight_decay": self.weight_decay},
-                  {"params": [item for item in trained if item.ndim < 2], "weight_decay": 0.0}]
+                  {"params": [item for item in trained if item.ndim < 2], "weight_decay": 0.0},
+                  {"params": list(self.loss.parameters()), "weight_decay": 0.0, "lr": 10 * self.learning_rate}]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98), fused=True)
         steps = self.trainer.max_steps
         warmup = max(round(self.warmup_share * steps), 1)
