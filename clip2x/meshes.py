@@ -109,40 +109,50 @@ def render_views(mesh: Mesh, azimuth_deg: NDArray[np.floating[Any]], elevation_d
     scene.add_triangles(open3d.core.Tensor(centred.astype(np.float32)), open3d.core.Tensor(mesh.faces.astype(np.uint32)))
     axes = camera_axes(torch.as_tensor(np.asarray(azimuth_deg)), torch.as_tensor(np.asarray(elevation_deg))).numpy()
     towards_light = -axes[:, 2] if light is None else np.asarray(light) / np.linalg.norm(light, axis=1, keepdims=True)
+    grid = _pixel_grid(image_size * supersample)
     pictures = np.empty((len(axes), image_size, image_size, 4), dtype=np.uint8)
     for view, picture in enumerate(pictures):  # one at a time: the rays of one view fit in the processor's cache
-        rays = _camera_rays(axes[view], float(distance[view]), image_size * supersample)
+        direction = grid @ axes[view]
+        origin = np.broadcast_to(-axes[view, 2] * np.float32(distance[view]), direction.shape)
+        rays = np.concatenate([origin, direction], axis=1)
         answer = {name: tensor.numpy() for name, tensor in scene.cast_rays(open3d.core.Tensor(rays)).items()}
-        picture[:] = _shaded(mesh, rays, answer, towards_light[view], ambient, supersample)
+        surface = _shaded(mesh, direction, answer, towards_light[view].astype(np.float32), ambient)
+        picture[:] = _averaged(surface.reshape(image_size * supersample, -1, 4), supersample)
     return pictures
 
 
-def _shaded(mesh: Mesh, rays: NDArray[np.float32], answer: dict[str, NDArray[Any]], towards_light: NDArray[np.floating[Any]],
-            ambient: float, supersample: int) -> NDArray[np.uint8]:
-    """Colour the hits of one view: (S, S, 4)."""
-    hit = np.isfinite(answer["t_hit"])
+def _pixel_grid(size: int) -> NDArray[np.float32]:
+    """Build (S * S, 3): left, up and forward parts of the rays through the pixel centres, first row at the top, first column at the left."""
+    centre = (1 - (2 * np.arange(size) + 1) / size) * np.tan(np.deg2rad(FIELD_OF_VIEW_DEG) / 2)
+    up, left = np.meshgrid(centre, centre, indexing="ij")
+    return np.stack([left, up, np.ones_like(up)], axis=-1).reshape(-1, 3).astype(np.float32)
+
+
+def _shaded(mesh: Mesh, direction: NDArray[np.float32], answer: dict[str, NDArray[Any]], towards_light: NDArray[np.float32],
+            ambient: float) -> NDArray[np.float32]:
+    """Colour the rays of one view: (R, 4) red, green, blue, coverage in [0, 1]."""
+    hit = np.flatnonzero(np.isfinite(answer["t_hit"]))
     normal = answer["primitive_normals"][hit]
-    facing = np.sign(-np.einsum("rc,rc->r", normal, rays[..., 3:][hit]))
-    brightness = ambient + (1 - ambient) * (facing * (normal @ towards_light.astype(np.float32))).clip(0.0)
-    surface = np.zeros((*hit.shape, 4), dtype=np.float32)
+    facing = np.sign(-np.einsum("rc,rc->r", normal, direction[hit]))
+    brightness = ambient + (1 - ambient) * (facing * (normal @ towards_light)).clip(0.0)
     colour = _surface_colour(mesh, answer["primitive_ids"][hit].astype(np.int64), answer["primitive_uvs"][hit])
-    surface[hit] = np.column_stack([colour * brightness[:, None], np.ones(len(colour), dtype=np.float32)])
-    steps = range(supersample)
-    parts = [surface[row::supersample, column::supersample] for row in steps for column in steps]
-    mean: NDArray[np.float32] = np.mean(parts, axis=0, dtype=np.float32)
-    mean[..., :3] /= np.maximum(mean[..., 3:], 1e-6)
-    quantised: NDArray[np.uint8] = (mean * 255).round().astype(np.uint8)
+    surface = np.zeros((len(direction), 4), dtype=np.float32)
+    surface[hit, :3] = colour * brightness[:, None]
+    surface[hit, 3] = 1.0
+    return surface
+
+
+def _averaged(surface: NDArray[np.float32], supersample: int) -> NDArray[np.uint8]:
+    """Average blocks of rays to pixels: (S * k, S * k, 4) -> (S, S, 4), colours weighted by coverage."""
+    total = surface[::supersample, ::supersample].copy()
+    for row in range(supersample):
+        for column in range(supersample):
+            if row or column:
+                total += surface[row::supersample, column::supersample]
+    total[..., :3] /= np.maximum(total[..., 3:], 1.0)
+    total[..., 3] /= supersample**2
+    quantised: NDArray[np.uint8] = (total * 255).round().astype(np.uint8)
     return quantised
-
-
-def _camera_rays(axes: NDArray[np.float32], distance: float, size: int) -> NDArray[np.float32]:
-    """Build (S, S, 6) rays: origin and direction through each pixel centre, first row at the top, first column at the left."""
-    centre = (1 - (2 * np.arange(size, dtype=np.float32) + 1) / size) * np.float32(np.tan(np.deg2rad(FIELD_OF_VIEW_DEG) / 2))
-    left, up, forward = axes
-    rays = np.empty((size, size, 6), dtype=np.float32)
-    rays[..., :3] = -forward * distance
-    np.add((forward + centre[:, None] * up)[:, None], (centre[:, None] * left)[None], out=rays[..., 3:])
-    return rays
 
 
 def _surface_colour(mesh: Mesh, triangle: NDArray[np.int64], barycentric: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -71,7 +71,7 @@ def _on_background(pixels: NDArray[np.uint32], background: NDArray[np.float32]) 
     Returns:
         (3, S, S) in [0, 1].
     """
-    red, green, blue, alpha = (((pixels >> shift) & 255).astype(np.float32) * np.float32(1 / 255) for shift in np.uint32([0, 8, 16, 24]))
+    red, green, blue, alpha = (((pixels >> shift) & 255).astype(np.float32) * np.float32(1 / 255) for shift in (0, 8, 16, 24))
     image: NDArray[np.float32] = np.stack([red, green, blue]) * alpha
     image += background * (1 - alpha)
     return image

@@ -43,8 +43,8 @@ class MiniWorldSize:
     """How much is made: objects per class and stream, views per object, pixels. All ours."""
 
     train_pictures: int = 100
-    val_pictures: int = 10
-    views: int = 6
+    val_pictures: int = 6
+    views: int = 5
     image_size: int = 64
     modelnet_train: int = 10
     modelnet_test: int = 40
