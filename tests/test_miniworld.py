@@ -94,18 +94,19 @@ def test_the_layout_is_modelnets_and_shapenets(tiny_world: Path) -> None:
 
 
 def test_pictures_are_drawn_anew_each_epoch_and_repeatably(tiny_world: Path) -> None:
-    data = CaptionedPictures(tiny_world, "train")
+    data = CaptionedPictures(tiny_world, 0, "train")
     assert len(data) == 2 * 2 * len(CLASS_NAMES)
     one, same, later = data[SampleKey(5, 0)], data[SampleKey(5, 0)], data[SampleKey(5, 1)]
     assert one["image"].shape == (3, 64, 64)
     assert one["image"].equal(same["image"])
     assert not one["image"].equal(later["image"])
+    assert not one["image"].equal(CaptionedPictures(tiny_world, 1, "train")[SampleKey(5, 0)]["image"])
     assert one["image"].min() >= 0
     assert one["image"].max() <= 1
 
 
 def test_a_picture_without_augmentation_is_the_stored_one_on_white(tiny_world: Path) -> None:
-    data = CaptionedPictures(tiny_world, "val", augment=False)
+    data = CaptionedPictures(tiny_world, 0, "val", augment=False)
     with h5py.File(tiny_world / "pictures.h5") as file:
         stored = file["val/images"][1, 1].astype(np.float64) / 255
     expected = stored[..., :3] * stored[..., 3:] + (1 - stored[..., 3:])
@@ -113,7 +114,7 @@ def test_a_picture_without_augmentation_is_the_stored_one_on_white(tiny_world: P
 
 
 def test_a_named_colour_is_the_bodys_and_grey_pictures_name_none(tiny_world: Path) -> None:
-    data = CaptionedPictures(tiny_world, "train")
+    data = CaptionedPictures(tiny_world, 0, "train")
     for index in range(0, len(data), 7):
         sample = data[SampleKey(index, 2)]
         colour = data.colours[sample["colour_id"]]
@@ -132,8 +133,8 @@ def test_captions_use_only_the_listed_words() -> None:
 
 def test_missing_and_damaged_picture_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataNotFoundError, match="run: make miniworld"):
-        CaptionedPictures(tmp_path, "train")
+        CaptionedPictures(tmp_path, 0, "train")
     (tmp_path / "pictures.h5").write_bytes(b"no HDF5")
     with pytest.raises(BadFileError, match="is not a whole mini-world picture file"):
-        CaptionedPictures(tmp_path, "train")
+        CaptionedPictures(tmp_path, 0, "train")
 

@@ -17,7 +17,7 @@ from clip2x.manifest import load_manifest
 
 READERS: dict[str, type[PointCloudDataset]] = {"modelnet": ModelNet}
 
-DatasetFactory = Callable[[Path], Dataset[Any]]
+DatasetFactory = Callable[[Path, int], Dataset[Any]]
 
 
 def open_dataset(name: str, root: Path, **options: Any) -> PointCloudDataset:
@@ -41,7 +41,7 @@ class Clip2xDataModule(LightningDataModule):
 
     Args:
         root: The folder that holds the data sets under their usual names.
-        train, val: Classes that are built on `root`.
+        train, val: Classes that are built on `root` and `seed`.
         test: Data sets by `manifest/variant/split`; each gets a loader.
         batch_size: Per step over ALL processes in training; per process in evaluation.
         num_workers: Reader processes per loader.
@@ -67,8 +67,8 @@ class Clip2xDataModule(LightningDataModule):
         if stage == "fit":
             if self._train is None:
                 raise InputError("data.train is not set, so there is nothing to train on; use a training stage's YAML.")
-            self.train_set = self._train(self.root)
-            self.val_set = self._val(self.root) if self._val else None
+            self.train_set = self._train(self.root, self.seed)
+            self.val_set = self._val(self.root, self.seed) if self._val else None
         if stage == "test":
             if not self._test:
                 raise InputError("data.test is empty; name at least one data set, e.g. --data.test '[modelnet10/off/test]'.")

@@ -27,7 +27,7 @@ class CaptionedPictures(Dataset[CaptionedSample]):
     caption, background and augmentation are functions of (seed, epoch, index).
     """
 
-    def __init__(self, root: Path, split: str, *, seed: int = 0, augment: bool = True) -> None:
+    def __init__(self, root: Path, seed: int, split: str, augment: bool = True) -> None:
         path = Path(root) / "pictures.h5"
         if not path.is_file():
             raise DataNotFoundError(f"{path} does not exist; run: make miniworld.")

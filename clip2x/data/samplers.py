@@ -44,7 +44,8 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         self.rank, self.world_size, self.start_step = rank, world_size, start_step
 
     def __len__(self) -> int:
-        return max(self.num_steps - self.start_step, 0)
+        """Count all steps, those before `start_step` too: Lightning goes on counting batches where an interrupted run stopped."""
+        return self.num_steps
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         steps_per_epoch = self.num_samples // self.batch_size

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -42,7 +43,8 @@ def class_embeddings(
         towers: Their `id` is part of the cache's key.
         class_names: In label order.
         templates: Each with one {} for the name.
-        cache: Folder for results, by a hash of tower, names and templates; a damaged file in it is computed again. None keeps nothing.
+        cache: Folder for results, by a hash of tower, names and templates; a damaged file in it is computed again, and
+            a folder that cannot be written only costs time. None keeps nothing.
 
     Returns:
         float32, on the CPU, without gradient.
@@ -64,7 +66,7 @@ def class_embeddings(
         embeds = functional.normalize(towers.encode_text(texts).float(), dim=-1).view(len(class_names), len(templates), -1)
         embeds = functional.normalize(embeds.mean(dim=1), dim=-1).cpu()
     if path is not None:
-        with atomic_path(path) as temporary:
+        with suppress(OSError), atomic_path(path) as temporary:
             save_file({"embeds": embeds.contiguous()}, str(temporary), metadata={"key": key})
     return embeds
 

@@ -59,7 +59,9 @@ class ZeroShotClassification(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Encode the class names of every data set."""
-        self.name_embeds = [class_embeddings(self.clip, list(data.class_names), self._prompts(data)).to(self.device) for data in self._data_sets()]
+        cache = self.output / "class_embeddings"
+        self.name_embeds = [class_embeddings(self.clip, data.class_names, self._prompts(data), cache=cache).to(self.device)
+                            for data in self._data_sets()]
 
     def test_step(self, batch: PointBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score one batch with every radius."""
