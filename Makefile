@@ -1,7 +1,7 @@
 # Every target builds what it needs first and can be run again. Set variables on the command line: make eval-zeroshot PROFILE=full DATA=/data
 PROFILE ?= mini## mini (generated data, small CLIP, minutes on a CPU) or full (the papers' recipe)
 DATA ?=## folder that holds the data sets; empty in the mini profile = the generated mini-world
-RUNS ?= runs/$(PROFILE)## where results and checkpoints go
+RUNS ?= runs/$(PROFILE)$(if $(filter-out 0,$(SEED)),-seed$(SEED))## where results and checkpoints go
 CLIP ?=## open_clip model; default: clip2x-small in mini, ViT-B-32-quickgelu in full
 PRETRAINED ?=## open_clip tag or weight file; default: the one that pretrain-clip makes, openai in full
 EVAL ?=## data sets to evaluate, manifest/variant/split, separated by commas, e.g. modelnet10/off/test
@@ -15,8 +15,9 @@ comma := ,
 BIN := .venv/bin
 LIBRARIES := libegl1 libgl1 libx11-6 libusb-1.0-0 libidn2-0 libudev1
 STAMP := .venv/.installed
-SMALL_CLIP := $(RUNS)/pretrain_clip/clip.safetensors
-MINIWORLD := $(RUNS)/miniworld/miniworld.json
+MINI := $(if $(filter full,$(PROFILE)),runs/mini,$(RUNS))
+SMALL_CLIP := $(MINI)/pretrain_clip/clip.safetensors
+MINIWORLD := $(MINI)/miniworld/miniworld.json
 
 ifeq ($(PROFILE),mini)
 EVAL_NEEDS := $(if $(DATA),,$(MINIWORLD)) $(if $(PRETRAINED),,$(SMALL_CLIP))
@@ -24,6 +25,9 @@ EVAL_CONFIG := --config stages/eval_zeroshot.yaml --config stages/mini/eval_zero
 EVAL_DATA := $(or $(DATA),$(RUNS)/miniworld)
 EVAL_CLIP := $(or $(CLIP),clip2x-small)
 EVAL_WEIGHTS := $(or $(PRETRAINED),$(SMALL_CLIP))
+ifneq ($(filter-out clip2x-small,$(CLIP)),)
+$(if $(PRETRAINED),,$(error CLIP=$(CLIP) needs PRETRAINED too: an open_clip tag, e.g. openai, or a weight file))
+endif
 else ifeq ($(PROFILE),full)
 EVAL_CONFIG := --config stages/eval_zeroshot.yaml
 EVAL_DATA := $(or $(DATA),data)
@@ -41,10 +45,11 @@ setup: $(STAMP)  ## build .venv once, with system libraries for Open3D
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed, $(PYTHON) is $$($(PYTHON) -V); use make PYTHON=python3.12"; exit 1; }
-	@missing=""; for library in $(LIBRARIES); do dpkg -s $$library >/dev/null 2>&1 || missing="$$missing $$library"; done; \
+	@missing=""; for library in $(LIBRARIES); do dpkg-query -W -f='$${Status}' $$library 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$library"; done; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-	  else echo "Open3D needs system libraries; run: sudo apt-get install -y$$missing"; fi; fi
+	  else echo "system packages are missing; run: sudo apt-get install -y$$missing"; fi; fi
 	$(PYTHON) -m venv .venv
 	@echo "installing Python packages (several GB with CUDA; a few minutes)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv 2>/dev/null && $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]' \
@@ -70,18 +75,21 @@ bench: $(STAMP)  ## speed of the parts that matter, with their floors
 doctor: $(STAMP)  ## versions, devices, what is missing
 	@$(BIN)/clip2x doctor
 
-miniworld: $(STAMP)  ## generate the data of the mini profile
-	@$(BIN)/clip2x miniworld --root $(RUNS)/miniworld --seed $(SEED)
+miniworld: $(MINIWORLD)  ## generate the data of the mini profile
 
-$(MINIWORLD): | $(STAMP)
-	@$(BIN)/clip2x miniworld --root $(RUNS)/miniworld --seed $(SEED)
+# Asked every time: the command leaves a finished mini-world of this seed and this code as it is.
+$(MINIWORLD): FORCE | $(STAMP)
+	@$(BIN)/clip2x miniworld --root $(MINI)/miniworld --seed $(SEED)
+
+FORCE:
 
 pretrain-clip: $(SMALL_CLIP)  ## train the small CLIP of the mini profile
-	@echo "small CLIP: $(SMALL_CLIP)"
+	@echo "small CLIP: $(SMALL_CLIP) (delete it to train again)"
 
 $(SMALL_CLIP): $(MINIWORLD)
-	$(BIN)/python -m stages fit --config stages/pretrain_clip.yaml --seed_everything $(SEED) --data.root $(RUNS)/miniworld --data.seed $(SEED) \
-	  --model.output $@ --trainer.logger.save_dir $(RUNS)/pretrain_clip --trainer.callbacks.dirpath $(RUNS)/pretrain_clip/checkpoints --ckpt_path last $(ARGS)
+	$(BIN)/python -m stages fit --config stages/pretrain_clip.yaml --seed_everything $(SEED) --data.root $(MINI)/miniworld --data.seed $(SEED) \
+	  --model.output $@ --trainer.logger.save_dir $(MINI)/pretrain_clip --trainer.callbacks.dirpath $(MINI)/pretrain_clip/checkpoints \
+	  --ckpt_path last $(if $(filter pretrain-clip,$(MAKECMDGOALS)),$(ARGS))
 
 eval-zeroshot: $(EVAL_NEEDS) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
 	$(BIN)/python -m stages test $(EVAL_CONFIG) --data.root $(EVAL_DATA) --data.seed $(SEED) --model.clip.model $(EVAL_CLIP) --model.clip.pretrained $(EVAL_WEIGHTS) \

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         return status
     except Clip2xError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -37,6 +37,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+
+
+def _one_line(error: Clip2xError) -> str:
+    """Put a message on one line; of an error in a reader process, which comes with its traceback, only the message."""
+    message = str(error)
+    if "Original Traceback" in message:
+        message = message.strip().splitlines()[-1].split(": ", 1)[-1]
+    return " ".join(message.split())
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """Make the type of an option that takes whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+        return int(text)
+
+    return number
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -58,17 +77,18 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai")
     classify.add_argument("--trust-torchscript", action="store_true", help="read TorchScript files other than OpenAI's; they can run code")
     classify.add_argument("--up", choices=("x", "y", "z"), help="axis that points up in the files; default z for .off and .bin, else y")
+    classify.add_argument("--columns", type=_at_least(3), help="numbers per point in .bin files; default 5 for .pcd.bin, else 4")
     classify.add_argument("--templates", help='prompts with {}, separated by |; default "image of a {}"')
-    classify.add_argument("--top", type=int, default=5, help="names to print per cloud")
-    classify.add_argument("--seed", type=int, default=0, help="of the points drawn from meshes and large clouds")
+    classify.add_argument("--top", type=_at_least(1), default=5, help="names to print per cloud")
+    classify.add_argument("--seed", type=_at_least(0), default=0, help="of the points drawn from meshes and large clouds")
     classify.add_argument("--json", action="store_true", help="print one JSON object per line and cloud")
     classify.set_defaults(run=_classify)
     doctor = commands.add_parser("doctor", help="versions, devices, missing libraries, what to install")
     doctor.set_defaults(run=_doctor)
     world = commands.add_parser("miniworld", help="write the generated data of the mini profile", allow_abbrev=False)
     world.add_argument("--root", type=Path, required=True, help="a new or empty folder, or an earlier mini-world")
-    world.add_argument("--seed", type=int, default=0)
-    world.add_argument("--workers", type=int, help="processes; default: all cores")
+    world.add_argument("--seed", type=_at_least(0), default=0)
+    world.add_argument("--workers", type=_at_least(1), help="processes; default: all cores")
     world.set_defaults(run=_miniworld)
     for name in STAGE_COMMANDS:
         commands.add_parser(name, help=f"LightningCLI: {name} --config STAGE [overrides]", add_help=False)
@@ -93,10 +113,9 @@ def _classify(options: argparse.Namespace) -> int:
             raise DataNotFoundError(f"there is no {checkpoint} here; run `make pretrain-clip`, or give --checkpoint FILE, "
                                     "or --clip MODEL --pretrained openai.")
         recognizer = load(checkpoint)
-    names = read_class_file(Path(options.classes)) if Path(options.classes).is_file() else [name.strip() for name in options.classes.split(",")]
+    is_file = "," not in options.classes and ("/" in options.classes or options.classes.endswith(".txt") or Path(options.classes).is_file())
+    names = read_class_file(options.classes) if is_file else [name.strip() for name in options.classes.split(",")]
     templates = [part.strip() for part in options.templates.split("|")] if options.templates else None
-    if options.top < 1:
-        raise InputError(f"--top must be at least 1, got {options.top}.")
     recognizer.class_embeddings(names, templates)  # a bad name is reported before any cloud is read
     for name in recognizer.unknown_words(names):
         print(f"note: the small CLIP never saw a word of {name!r}; its score means nothing.", file=sys.stderr)
@@ -104,11 +123,11 @@ def _classify(options: argparse.Namespace) -> int:
     for path in options.clouds:
         try:
             up = options.up or ("z" if path.suffix.lower() in (".off", ".bin") else "y")
-            points = torch.from_numpy(read_cloud(path, recognizer.num_points, seed=options.seed))
+            points = torch.from_numpy(read_cloud(path, recognizer.num_points, seed=options.seed, columns=options.columns))
             turned = points @ torch.tensor(OURS_FROM_UP[up]).T
             shares = recognizer.classify(turned[None], names, templates)[0]
         except Clip2xError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {_one_line(error)}", file=sys.stderr)
             failed += 1
             continue
         ranked = sorted(zip(names, shares.tolist(), strict=True), key=lambda pair: -pair[1])[: options.top]

@@ -40,7 +40,8 @@ class CaptionLoss(nn.Module):
         Returns:
             `loss` and its halves `image_to_text`, `text_to_image`.
         """
-        logits = self.scale * image_embeds @ text_embeds.T
+        with torch.autocast(image_embeds.device.type, enabled=False):
+            logits = self.scale * image_embeds.float() @ text_embeds.float().T
         own = torch.arange(len(logits), device=logits.device)
         masked = logits.masked_fill(also_true & (own[:, None] != own), -torch.inf)
         image_to_text = functional.cross_entropy(masked, own)

@@ -17,7 +17,8 @@ from clip2x.errors import CheckpointMismatchError, InputError
 from clip2x.evaluation.class_embeddings import class_embeddings, unknown_words
 from clip2x.geometry import unit_sphere
 
-DEFAULTS = {"views": "clip2point-10", "point_radius": 0.02, "num_points": 1024}  # official code
+# Official code, save the ten views: its zero-shot script takes clip2point-6, its pre-training and few-shot scripts these ten.
+DEFAULTS = {"views": "clip2point-10", "point_radius": 0.02, "num_points": 1024}
 TEMPLATES = ("image of a {}",)  # official code
 
 
@@ -87,6 +88,8 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None) -> Re
     if encoder.get("kind") != "depth_views" or "model" not in metadata:
         raise CheckpointMismatchError(f"{checkpoint} does not say which encoder it belongs to; for plain CLIP weights name the model too: "
                                       "--clip MODEL --pretrained FILE (in Python: clip2x.predict.from_clip).")
+    if encoder.get("up", "y") != "y":
+        raise CheckpointMismatchError(f"{checkpoint} was made for clouds with {encoder['up']} up; this version knows y up only.")
     settings = {key: encoder.get(key, default) for key, default in DEFAULTS.items()}
     return Recognizer(ClipTowers(metadata["model"], str(checkpoint)), device=device, **settings)
 

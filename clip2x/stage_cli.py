@@ -24,8 +24,6 @@ import clip2x.modules.zero_shot  # noqa: F401  imported, so that YAML files can 
 from clip2x.data.datamodule import Clip2xDataModule
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 
-SUBCOMMANDS = ("fit", "validate", "test")
-
 
 class Clip2xCLI(LightningCLI):
     """LightningCLI that chooses the precision where none is set and hands the resolved configuration to the trainer."""
@@ -60,6 +58,8 @@ def run_stage(args: list[str]) -> None:
         raise InputError(" ".join(str(error).split())) from error
     except ValueError as error:
         raise _user_error(error) or error from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise DataNotFoundError(f"{error.strerror or error}: {error.filename or ''}") from error
 
 
 def stage_folder() -> Path:
@@ -70,9 +70,9 @@ def stage_folder() -> Path:
 
 def _resolved_configs(args: list[str]) -> list[str]:
     """Let `--config` name a file or a stage that comes with the package, e.g. `eval_zeroshot` or `mini/eval_zeroshot`."""
-    resolved = []
-    for position, argument in enumerate(args):
-        if position and args[position - 1] == "--config" and not Path(argument).is_file():
+    resolved: list[str] = []
+    for argument in [part for text in args for part in (text.split("=", 1) if text.startswith("--config=") else [text])]:
+        if resolved and resolved[-1] == "--config" and not Path(argument).is_file():
             inside = stage_folder() / f"{argument.removeprefix('stages/').removesuffix('.yaml')}.yaml"
             if not inside.is_file():
                 known = sorted(str(path.relative_to(stage_folder()).with_suffix("")) for path in stage_folder().rglob("*.yaml"))

@@ -55,6 +55,11 @@ def test_classify_reads_meshes_and_names_unknown_words(tiny_world: Path, tiny_cl
     assert err == "note: the small CLIP never saw a word of 'sousaphone'; its score means nothing.\n"
 
 
+def test_a_long_list_of_names_is_no_file_name(cloud: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ",".join(f"chair number {number}" for number in range(60))
+    assert run(capsys, "classify", str(cloud), "--classes", names, "--checkpoint", str(tiny_clip))[0] == 0
+
+
 def test_the_up_axis_matters(cloud: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("classify", str(cloud), "--classes", "chair,table", "--checkpoint", str(tiny_clip), "--json")
     answers = {up: run(capsys, *arguments, "--up", up)[1] for up in ("x", "y", "z")}
@@ -65,11 +70,13 @@ def test_the_up_axis_matters(cloud: Path, tiny_clip: Path, capsys: pytest.Captur
 BAD_CLASSIFY = [
     (["--classes", "chair,chair"], "chair"),
     (["--classes", "chair,,table"], "empty"),
-    (["--classes", "chair", "--top", "0"], "--top must be at least 1, got 0."),
+    (["--classes", "chair", "--top", "0"], "must be a whole number of at least 1, got '0'"),
     (["--classes", "chair", "--clip", "ViT-B-32-quickgelu"], "give either --checkpoint FILE, or both --clip MODEL and --pretrained"),
     (["--classes", "chair", "--up", "w"], "invalid choice: 'w'"),
     (["--classes", "chair", "--templates", "a photo"], "{}"),
     (["--classe", "chair"], "--classes"),
+    (["--classes", "no/such/names.txt"], "no/such/names.txt"),
+    (["--classes", "chair", "--seed", "-1"], "at least 0"),
 ]
 
 

@@ -14,8 +14,11 @@ from conftest import REPO, eval_arguments, pretrain_arguments
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from clip2x.cli import main
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
+from clip2x.modules.clip_pretraining import ClipPretraining
 from clip2x.stage_cli import run_stage, stage_folder
+from clip2x.types import CaptionedBatch
 
 CONTRACT = {"dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
             "majority", "interval", "prompts", "seed", "protocol"}
@@ -37,14 +40,32 @@ def test_pretrain_clip_writes_a_clip_file_that_describes_itself(tiny_clip: Path)
     assert len(about["class_names"]) >= 36
 
 
-def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
-    arguments = [*pretrain_arguments(tiny_world, tmp_path, steps=2), "--trainer.callbacks.every_n_train_steps", "1", "--ckpt_path", "last"]
-    run_stage([*arguments, "--trainer.limit_train_batches", "1", "--trainer.max_epochs", "1", "--trainer.val_check_interval", "1"])
-    assert not (tmp_path / "clip.safetensors").exists()
-    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
+def test_a_pretraining_that_dies_in_mid_run_ends_like_an_uninterrupted_one(tiny_world: Path, tmp_path: Path,
+                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dies at step 3 of 6, after the checkpoint of step 2; goes on with the batches that were left."""
+    run_stage(pretrain_arguments(tiny_world, tmp_path / "straight", steps=6))
+    arguments = [*pretrain_arguments(tiny_world, tmp_path / "resumed", steps=6), "--ckpt_path", "last",
+                 "--trainer.callbacks.every_n_train_steps", "2"]
+    step = ClipPretraining.training_step
+
+    def dying(self: ClipPretraining, batch: CaptionedBatch, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 3:
+            raise RuntimeError("killed")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ClipPretraining, "training_step", dying)
+    with pytest.raises(RuntimeError, match="killed"):
+        run_stage(arguments)
+    monkeypatch.undo()
+    checkpoint = tmp_path / "resumed" / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
+    assert not (tmp_path / "resumed" / "clip.safetensors").exists()
+    with pytest.raises(CheckpointMismatchError, match="other settings"):
+        run_stage([*arguments, "--model.learning_rate", "0.5"])
     run_stage(arguments)
-    resumed, straight = load_file(tmp_path / "clip.safetensors"), load_file(tiny_clip)
+    resumed, straight = (load_file(tmp_path / name / "clip.safetensors") for name in ("resumed", "straight"))
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+    assert not checkpoint.exists()
 
 
 def test_eval_zeroshot_writes_the_contracted_results(tiny_world: Path, tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +124,7 @@ def test_full_profile_runs_an_openai_layout_file(tiny_world: Path, tmp_path: Pat
     row = json.loads((tmp_path / "results.json").read_text())["results"][0]
     assert row["protocol"] | {"clip": "", "notes": []} == {
         "profile": "full", "clip": "", "views": "clip2point-10", "point_radius": 0.02, "image_size": 224, "pooling": "cosine_sum", "num_points": 1024,
-        "sampler": "random", "up": "z", "limit": 2, "precision": "32-true", "notes": []}
+        "sampler": "random", "up": "z", "limit": 2, "precision": "fp32", "data": "mini-world", "clip_seed": None, "notes": []}
     assert row["prompts"] == ["image of a {}"]
 
 
@@ -122,8 +143,23 @@ BAD = [
     (["--model.pooling", "max"], InputError, "cosine_sum"),
     (["--model.templates", "chairs"], InputError, "no prompts 'chairs'"),
     (["--model.clip.modell", "x"], InputError, "modell"),
+    (["--data.batch_size", "0"], InputError, "data.batch_size must be at least 1, got 0."),
+    (["--model.point_radius", "[]"], InputError, "empty list"),
+    (["--config=no_such_stage"], DataNotFoundError, "stages that come with clip2x: eval_zeroshot"),
+    (["--ckpt_path", "nowhere.ckpt"], DataNotFoundError, "nowhere.ckpt"),
     (["--config", "no_such_stage"], DataNotFoundError, "stages that come with clip2x: eval_zeroshot"),
 ]
+
+
+def test_a_broken_file_in_a_reader_process_is_one_line(tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mesh = tmp_path / "ModelNet10" / "chair" / "test" / "chair_0001.off"
+    mesh.parent.mkdir(parents=True)
+    mesh.write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 9\n")
+    assert main([*eval_arguments(tmp_path, tiny_clip, tmp_path / "out"), "--data.num_workers", "1"]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "chair_0001.off" in last
+    assert "Traceback" not in last
 
 
 @pytest.mark.parametrize(("extra", "kind", "message"), BAD, ids=[" ".join(case[0]) for case in BAD])

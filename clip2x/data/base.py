@@ -153,10 +153,10 @@ class PointCloudDataset(Dataset[PointSample]):
         if expected is not None and len(entries) != expected:
             self.notes.append(f"{self.manifest.name}/{self.variant_name}: {len(entries):,} of {expected:,} samples of {whole} are there.")
         if part.of is not None:
+            if expected is not None and len(entries) != expected:
+                raise self.not_found(f"{self.split} is a part of all {expected:,} samples of {whole}, but {len(entries):,} are there")
             order = np.random.default_rng(part.seed).permutation(len(entries))[part.start:part.stop]
             entries = [entries[int(position)] for position in order]
-            if not entries:
-                raise self.not_found(f"{self.split} is a part of {whole}, whose samples end before it begins (a partial copy)")
         if limit is not None and limit < len(entries):
             entries = [entries[position * len(entries) // limit] for position in range(limit)]
         return entries

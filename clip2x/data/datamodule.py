@@ -57,6 +57,9 @@ class Clip2xDataModule(LightningDataModule):
                  batch_size: int = 32, num_workers: int = 0, num_points: int = 1024, sampler: str = "random", up: str | None = None,
                  limit: int | None = None, cache: Path | None = None, seed: int = 0) -> None:
         super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
+            if value < least:
+                raise InputError(f"data.{name} must be at least {least}, got {value}.")
         self.root, self.batch_size, self.num_workers, self.seed = Path(root), batch_size, num_workers, seed
         self._train, self._val, self._test = train, val, test or []
         self._options = {"num_points": num_points, "sampler": sampler, "up": up, "limit": limit, "cache": cache, "seed": seed}
@@ -91,6 +94,8 @@ class Clip2xDataModule(LightningDataModule):
 
     def _exact_loader(self, data: Dataset[Any]) -> DataLoader[Any]:
         trainer = self._trainer()
+        if len(cast(Sized, data)) < trainer.world_size:
+            raise InputError(f"{len(cast(Sized, data))} samples cannot be shared by {trainer.world_size} processes; lower --trainer.devices.")
         sampler = ExactSampler(cast(Sized, data), rank=trainer.global_rank, world_size=trainer.world_size)
         return DataLoader(data, batch_size=self.batch_size, sampler=sampler, **self._loader_options())
 

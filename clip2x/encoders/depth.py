@@ -31,7 +31,8 @@ class DepthViewEncoder(nn.Module):
 
     Args:
         tower: `ClipTowers` (frozen) or an `ImageTower` that is trained; it normalises the colours itself.
-        views: Name of a view preset, see `clip2x.depth.view_preset`. Official code: clip2point-10, and 6 of them at zero-shot.
+        views: Name of a view preset, see `clip2x.depth.view_preset`. Official code: clip2point-10 in pre-training and few-shot,
+            clip2point-6 (other angles) in its zero-shot script.
         point_radius: Radius of a drawn point, in units of half the picture's side. Official code: 0.02.
         chunk: Pictures encoded at a time, which bounds the memory; None encodes all at once. It does not change the features where the
             tower treats each picture alone (no BatchNorm in training mode). Ours.

@@ -32,13 +32,16 @@ def print_results(results: list[dict[str, Any]], *, profile: str, note: str) -> 
         table.add_column(heading, justify="right", no_wrap=True)
     for row in results:
         low, high = row["interval"]["top1"]
-        table.add_row(profile, "/".join((row["dataset"], row["variant"], row["split"])), row["method"], str(row["num_samples"]),
+        generated = " (mini-world)" if row["protocol"]["data"] == "mini-world" else ""
+        table.add_row(profile, "/".join((row["dataset"], row["variant"], row["split"])) + generated, row["method"], str(row["num_samples"]),
                       _percent(row["class_mean"]), _percent(row["top1"]), f"{_percent(low)}-{_percent(high)}", _percent(row["top5"]),
                       _percent(row["chance"]), _percent(row["majority"]))
     console.print(table)
     for row in results:
         classes = ", ".join(f"{name} {_percent(value)}" for name, value in row["per_class"].items())
         print(f"{profile}: {row['dataset']}, {row['method']}: {classes}")
+    for line in dict.fromkeys(note for row in results for note in row["protocol"]["notes"]):
+        print(f"note: {line}")
     if note:
         print(note)
 

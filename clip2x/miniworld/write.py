@@ -24,7 +24,7 @@ from clip2x.manifest import load_manifest
 from clip2x.meshes import Mesh, render_views
 from clip2x.miniworld.captions import COLOURS
 from clip2x.miniworld.objects import CLASS_NAMES, MiniObject, Stream, make_object
-from clip2x.storage import atomic_path
+from clip2x.storage import atomic_path, check_writable
 
 CHUNK = 5  # objects per task of a worker
 
@@ -65,21 +65,38 @@ def write_miniworld(root: Path, *, seed: int = 0, size: MiniWorldSize | None = N
     size = size or MiniWorldSize()
     stamp = {"seed": seed, "size": asdict(size), "code": _code_version()}
     done = root / "miniworld.json"
-    if done.is_file() and json.loads(done.read_text()) == stamp:
+    if _read_stamp(done) == stamp:
         return False
+    if root.is_file():
+        raise InputError(f"{root} is a file; give a new or empty folder.")
+    check_writable(root)
     if root.is_dir() and any(root.iterdir()) and not done.is_file() and not (root / ".writing").is_file():
         raise InputError(f"{root} is not empty and holds no mini-world; give an empty or new folder (RUNS=... or --root).")
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     (root / ".writing").touch()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool:
+    with ProcessPoolExecutor(workers or _usable_cores(), mp_context=context) as pool:
         _write_pictures(root / "pictures.h5", stamp, seed, size, pool)
         _write_meshes(root, seed, size, pool)
-    (root / ".writing").unlink()
     with atomic_path(done) as temporary:
         temporary.write_text(json.dumps(stamp, indent=1))
+    (root / ".writing").unlink()
     return True
+
+
+def _read_stamp(path: Path) -> object:
+    """Read what made a finished mini-world; None where it is unfinished or the file is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _usable_cores() -> int:
+    """Count the cores this process may use; at most 16, since every worker loads its own libraries."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, 16)
 
 
 def _code_version() -> str:

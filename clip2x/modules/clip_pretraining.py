@@ -19,6 +19,7 @@ from clip2x.errors import CheckpointMismatchError
 from clip2x.losses import CaptionLoss
 from clip2x.miniworld.captions import caption_words
 from clip2x.provenance import commit
+from clip2x.storage import check_writable
 from clip2x.types import CaptionedBatch
 
 
@@ -89,7 +90,7 @@ class ClipPretraining(LightningModule):
         self.log("val/top1", self.accuracy, prog_bar=True, on_epoch=True, batch_size=len(batch["image"]))
 
     def on_fit_end(self) -> None:
-        """Write the weight file once the last step is done."""
+        """Write the weight file once the last step is done; what was kept for going on is then removed."""
         if self.trainer.global_step < self.trainer.max_steps or not self.trainer.is_global_zero:
             return
         with torch.no_grad():
@@ -100,6 +101,8 @@ class ClipPretraining(LightningModule):
             "encoder": {"kind": "depth_views", "up": "y", **self.recognizer}, "steps": self.trainer.max_steps,
             "seed": self.seed, "commit": commit(), "precision": str(self.trainer.precision), "val_top1": None if top1 is None else float(top1),
         })
+        for callback in self.trainer.checkpoint_callbacks:
+            Path(getattr(callback, "last_model_path", "") or "none").unlink(missing_ok=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note which data and seed the weights come from."""
@@ -109,13 +112,17 @@ class ClipPretraining(LightningModule):
         """Refuse to go on with a run on other data."""
         if checkpoint.get("trained_on") != self._trained_on():
             folder = self.output.parent
-            raise CheckpointMismatchError(f"the checkpoint in {folder} is of other data or another seed; delete {folder} or choose another RUNS.")
+            raise CheckpointMismatchError(f"the checkpoint in {folder} is of other data, another seed or other settings; delete {folder} "
+                                          "or choose another RUNS.")
 
     def _trained_on(self) -> str:
-        return f"{self.trainer.datamodule.train_set.stamp} seed {self.seed}"  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        return (f"{data.train_set.stamp} seed {self.seed} {torch.initial_seed()} steps {self.trainer.max_steps} of {data.batch_size}, "
+                f"rate {self.learning_rate} decay {self.weight_decay}")
 
     def setup(self, stage: str) -> None:
         """Take names and seed from the data."""
+        check_writable(self.output.parent)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.class_names: list[str] = data.train_set.class_names
         self.seed: int = data.seed

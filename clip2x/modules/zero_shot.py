@@ -18,6 +18,7 @@ from clip2x.evaluation.class_embeddings import class_embeddings, unknown_words
 from clip2x.evaluation.metrics import classification_metrics, merge_parts
 from clip2x.evaluation.report import print_results, write_results
 from clip2x.provenance import commit, hardware, versions
+from clip2x.storage import check_writable
 from clip2x.types import PointBatch
 
 
@@ -40,7 +41,9 @@ class ZeroShotClassification(LightningModule):
         super().__init__()
         self.clip, self.output, self.views, self.pooling, self.templates = clip, Path(output), views, pooling, templates
         self.profile, self.seed = profile, seed
-        self.point_radius = point_radius or [0.02]
+        self.point_radius = [0.02] if point_radius is None else point_radius
+        if not self.point_radius:
+            raise InputError("model.point_radius is an empty list; give at least one radius, e.g. [0.02].")
         self.encoders = nn.ModuleList([DepthViewEncoder(clip, views=views, point_radius=radius) for radius in self.point_radius])
         self.name_embeds: list[Tensor] = []
         self.parts: dict[tuple[int, int], list[tuple[Tensor, Tensor, Tensor]]] = {}
@@ -52,6 +55,7 @@ class ZeroShotClassification(LightningModule):
         """Check the names and start with no scores."""
         if stage != "test":
             raise InputError(f"this module only evaluates; run the subcommand test, not {stage}.")
+        check_writable(self.output)
         for data in self._data_sets():
             for text in unknown_words(self.clip, list(data.class_names)):
                 self.print(f"{data.manifest.name}: the CLIP at hand never saw a word of {text!r}; expect chance for it.")
@@ -66,8 +70,9 @@ class ZeroShotClassification(LightningModule):
     def test_step(self, batch: PointBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score one batch with every radius."""
         for position, encoder in enumerate(self.encoders):
-            embeds = pool_view_features(encoder(batch["points"]), self.pooling)
-            scores = (embeds @ self.name_embeds[dataloader_idx].T).float().cpu()
+            embeds = pool_view_features(encoder(batch["points"]), self.pooling).float()
+            with torch.autocast(embeds.device.type, enabled=False):  # 16 bits would tie names whose cosines differ by less than 0.004
+                scores = (embeds @ self.name_embeds[dataloader_idx].T).cpu()
             self.parts.setdefault((dataloader_idx, position), []).append((batch["index"].cpu(), scores, batch["label"].cpu()))
         if batch_idx == 0 and self.trainer.is_global_zero:
             self._log_pictures(batch["points"][:6], dataloader_idx)
@@ -94,7 +99,7 @@ class ZeroShotClassification(LightningModule):
             "protocol": {
                 "profile": self.profile, "clip": self.clip.id, "views": self.views, "point_radius": radius, "image_size": self.clip.image_size,
                 "pooling": self.pooling, "num_points": data.num_points, "sampler": data.sampler, "up": data.up, "limit": data.limit,
-                "precision": str(self.trainer.precision), "notes": list(data.notes),
+                "precision": self.clip.precision, "data": _source(data), "clip_seed": self.clip.metadata.get("seed"), "notes": list(data.notes),
             },
         }
 
@@ -102,7 +107,8 @@ class ZeroShotClassification(LightningModule):
         path = self.output / "results.json"
         write_results(path, results, {
             "commit": commit(), "versions": versions(), "hardware": hardware(), "clip": self.clip.id, "checkpoint_sha256": self.clip.weights_sha256,
-            "manifest_sha256": {data.manifest.name: data.manifest.sha256 for data in self._data_sets()}, "config": _plain(self.trainer),
+            "manifest_sha256": {data.manifest.name: data.manifest.sha256 for data in self._data_sets()},
+            "config": getattr(self.trainer, "clip2x_config", None),  # None where no command line made the trainer
         })
         for row in results:
             name = f"test/{row['dataset']}-{row['variant']}-{row['split']}/{row['method'].replace(' ', '_')}"
@@ -140,6 +146,6 @@ class ZeroShotClassification(LightningModule):
             self.logger.experiment.add_image(f"depth_views/{self._data_sets()[set_index].manifest.name}/r={radius:g}", sheet.cpu()[None])
 
 
-def _plain(trainer: Any) -> Any:
-    """Return the whole resolved configuration as plain values, where the run was started by the command line."""
-    return getattr(trainer, "clip2x_config", None)
+def _source(data: Any) -> str:
+    """Say whether the files are generated ones."""
+    return "mini-world" if (data.root / "miniworld.json").is_file() else "files"
