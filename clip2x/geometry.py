@@ -12,8 +12,8 @@ from torch import Tensor
 
 from clip2x.errors import InputError
 
-SERIAL_ELEMENTS = 1 << 15
-"""Numbers up to which PyTorch works in one thread. Ours: for passes this short, waiting for a second thread costs more than it saves."""
+CHUNK_ELEMENTS = 1 << 16
+"""Numbers in one pass of farthest point sampling on a CPU. Ours: fits the cache; PyTorch shares passes beyond 2^15 between two threads."""
 
 _squared_difference = cast(Callable[..., Tensor], torch._C._nn.mse_loss)
 """(a - b)^2 in one pass with `out`, which `torch.nn.functional.mse_loss` does not take."""
@@ -94,7 +94,7 @@ def farthest_points(points: Float[Tensor, "..."], num_points: int, start: int = 
     coordinates = points.detach().float()
     if coordinates.device.type != "cpu" or not len(points):
         return _choose_farthest(coordinates, num_points, start)
-    clouds = max(1, SERIAL_ELEMENTS // available)
+    clouds = max(1, CHUNK_ELEMENTS // available)
     parts = [coordinates[first : first + clouds] for first in range(0, len(points), clouds)]
     return torch.cat([_choose_farthest_cpu(part, num_points, start) for part in parts])
 

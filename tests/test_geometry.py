@@ -111,7 +111,7 @@ def test_farthest_points_does_not_depend_on_the_batch_or_the_groups(monkeypatch:
     expected = geometry._choose_farthest(clouds, 100, 0)
     assert torch.equal(farthest_points(clouds, 100), expected)
     assert torch.equal(farthest_points(clouds[3:4], 100), expected[3:4])
-    monkeypatch.setattr(geometry, "SERIAL_ELEMENTS", 600)
+    monkeypatch.setattr(geometry, "CHUNK_ELEMENTS", 600)
     assert torch.equal(farthest_points(clouds, 100), expected)
     assert farthest_points(clouds[:0], 100).shape == (0, 100)
 
