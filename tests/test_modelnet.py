@@ -281,13 +281,19 @@ def test_array_labels_follow_names_and_parts_keep_their_order(tmp_path: Path) ->
 
 def test_dev_and_report_are_numpys_permutation(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    clouds = rng.normal(size=(1200, 4, 3))
-    write_arrays(tmp_path / "modelnet10_hdf5_1024", list(FOLDERS), clouds, rng.integers(10, size=1200), parts=3)
-    rows = [int(entry.key.split("#")[1]) + 400 * int(entry.key[len("ply_data_train")]) for split in ("dev", "report")
-            for entry in open_set(tmp_path, variant="hdf5_1024", split=split).entries]
-    assert rows == np.random.default_rng(0).permutation(1200).tolist()
+    clouds = rng.normal(size=(3991, 4, 3))
+    write_arrays(tmp_path / "modelnet10_hdf5_1024", list(FOLDERS), clouds, rng.integers(10, size=3991), parts=1)
+    rows = [int(entry.key.split("#")[1]) for split in ("dev", "report") for entry in open_set(tmp_path, variant="hdf5_1024", split=split).entries]
+    assert rows == np.random.default_rng(0).permutation(3991).tolist()
     whole, part = (open_set(tmp_path, variant="hdf5_1024", split=split, num_points=2) for split in ("train", "dev"))
     assert torch.equal(whole[rows[5]]["points"], part[5]["points"])
+
+
+def test_parts_of_a_partial_copy_are_refused(tmp_path: Path) -> None:
+    """Another number of clouds would give another permutation, and mix what was looked at with what is scored."""
+    write_arrays(tmp_path / "modelnet10_hdf5_1024", list(FOLDERS), np.random.default_rng(0).normal(size=(20, 4, 3)), np.arange(20) % 10, parts=1)
+    with pytest.raises(DataNotFoundError, match="dev is a part of all 3,991 samples of train, but 20 are there"):
+        open_set(tmp_path, variant="hdf5_1024", split="dev")
 
 
 def test_arrays_travel_to_other_processes_without_their_clouds(tmp_path: Path) -> None:
