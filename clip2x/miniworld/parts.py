@@ -143,8 +143,8 @@ def rods(starts: ArrayLike, ends: ArrayLike, radius: float | ArrayLike, *, sides
     low, high = np.asarray(starts, dtype=float).reshape(-1, 3), np.asarray(ends, dtype=float).reshape(-1, 3)
     direction = high - low
     direction /= np.sqrt((direction**2).sum(axis=1, keepdims=True)) + 1e-12
-    helper = np.where(np.abs(direction[:, 1:2]) > 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
-    first = cross(direction, helper)
+    reference = np.where(np.abs(direction[:, 1:2]) > 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
+    first = cross(direction, reference)
     first /= np.sqrt((first**2).sum(axis=1, keepdims=True))
     second = cross(direction, first)
     circle, faces = _rod_faces(sides)
