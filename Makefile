@@ -1,7 +1,7 @@
 # Every target builds what it needs first and can be run again. Set variables on the command line: make eval-zeroshot PROFILE=full DATA=/data
 PROFILE ?= mini## mini (generated data, small CLIP, minutes on a CPU) or full (the papers' recipe)
 DATA ?=## folder that holds the data sets; empty in the mini profile = the generated mini-world
-RUNS ?= runs/$(PROFILE)$(if $(filter-out 0,$(SEED)),-seed$(SEED))## where results and checkpoints go
+RUNS ?= runs/$(PROFILE)$(if $(filter-out 0,$(SEED)),-seed$(SEED))## where results and checkpoints go; default: runs/PROFILE, with -seedN behind it for another SEED than 0
 CLIP ?=## open_clip model; default: clip2x-small in mini, ViT-B-32-quickgelu in full
 PRETRAINED ?=## open_clip tag or weight file; default: the one that pretrain-clip makes, openai in full
 EVAL ?=## data sets to evaluate, manifest/variant/split, separated by commas, e.g. modelnet10/off/test
@@ -39,7 +39,7 @@ endif
 
 help:  ## list the targets and variables
 	@echo "Targets:"; sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
-	@echo "Variables:"; sed -n 's/^\([A-Z]*\) ?= *\([^#]*\)## *\(.*\)/  \1|\3|\2/p' Makefile | awk -F'|' '{printf "%-18s %s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]"}'
+	@echo "Variables:"; sed -n 's/^\([A-Z]*\) ?= *\([^#]*\)## *\(.*\)/  \1|\3|\2/p' Makefile | awk -F'|' '{printf "%-18s %s%s\n", $$1, $$2, $$3 == "" || $$3 ~ /[(]/ ? "" : " [" $$3 "]"}'
 
 setup: $(STAMP)  ## build .venv once, with system libraries for Open3D
 
