@@ -126,5 +126,6 @@ def _quiet_lightning() -> None:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(NoTips())
     for pattern in (".*args parameter is intended.*", ".*does not have many workers.*", ".*save_hyperparameters.*", ".*exists and is not empty.*",
-                    ".*is an instance of `nn.Module`.*", ".*isinstance.*LeafSpec.*", ".*no last checkpoint available.*"):
+                    ".*is an instance of `nn.Module`.*", ".*isinstance.*LeafSpec.*", ".*no last checkpoint available.*",
+                    ".*your dataloader is not resumable.*"):  # ours starts where the trainer stopped (GlobalBatchSampler)
         warnings.filterwarnings("ignore", pattern)

@@ -137,7 +137,9 @@ class ClipPretraining(LightningModule):
         """Encode captions to unit length; equal ones only once."""
         position = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}
         features = self.clip.encode_text(self.tokenize(list(position)).to(self.device))
-        return functional.normalize(features.float(), dim=-1)[[position[caption] for caption in captions]]
+        rows = torch.tensor([position[caption] for caption in captions], device=self.device)
+        # index_select, not [rows]: the gradient of [rows] adds up in an order that differs from run to run
+        return functional.normalize(features.float(), dim=-1).index_select(0, rows)
 
     def _gathered(self, values: Tensor) -> Tensor:
         """Join the batches of all processes, with gradients."""
