@@ -86,9 +86,14 @@ class Manifest:
 
 
 def manifest_folder() -> Path:
-    """Return where the manifests lie: in the installed package, else beside it in the source tree."""
-    packaged = Path(str(resources.files("clip2x"))) / "data_manifests"
-    return packaged if packaged.is_dir() else Path(__file__).resolve().parent.parent / "data_manifests"
+    """Return where the manifests lie."""
+    return shipped_folder("data_manifests", "data_manifests")
+
+
+def shipped_folder(in_package: str, in_source: str) -> Path:
+    """Find a folder of data that comes with clip2x: in the installed package, else beside it in the source tree."""
+    packaged = Path(str(resources.files("clip2x"))) / in_package
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parent.parent / in_source
 
 
 def manifest_names() -> list[str]:

@@ -6,7 +6,6 @@ import argparse
 import difflib
 import logging
 import warnings
-from importlib import resources
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import clip2x.modules.clip_pretraining
 import clip2x.modules.zero_shot  # noqa: F401  imported, so that YAML files can name the classes shortly
 from clip2x.data.datamodule import Clip2xDataModule
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
+from clip2x.manifest import shipped_folder
 
 
 class Clip2xCLI(LightningCLI):
@@ -63,9 +63,8 @@ def run_stage(args: list[str]) -> None:
 
 
 def stage_folder() -> Path:
-    """Return where the stage YAMLs lie: in the installed package, else beside it in the source tree."""
-    packaged = Path(str(resources.files("clip2x"))) / "stage_configs"
-    return packaged if packaged.is_dir() else Path(__file__).resolve().parent.parent / "stages"
+    """Return where the stage YAMLs lie."""
+    return shipped_folder("stage_configs", "stages")
 
 
 def _resolved_configs(args: list[str]) -> list[str]:

@@ -102,7 +102,8 @@ class ClipPretraining(LightningModule):
             "seed": self.seed, "commit": commit(), "precision": str(self.trainer.precision), "val_top1": None if top1 is None else float(top1),
         })
         for callback in self.trainer.checkpoint_callbacks:
-            Path(getattr(callback, "last_model_path", "") or "none").unlink(missing_ok=True)
+            if kept := getattr(callback, "last_model_path", ""):
+                Path(kept).unlink(missing_ok=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note which data and seed the weights come from."""
