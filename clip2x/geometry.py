@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clip2x.errors import InputError
@@ -147,3 +148,74 @@ def check_finite(points: Tensor) -> None:
     """Raise an InputError if a coordinate is NaN or infinite."""
     if not points.isfinite().all():
         raise InputError("points hold NaN or infinite coordinates; remove those points first.")
+
+
+def rotation_from_quaternion(quaternion: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Turn quaternions (..., 4) in the order w, x, y, z into rotation matrices (..., 3, 3); they are normalised first.
+
+    Raises:
+        InputError: If one has no length or holds NaN.
+    """
+    values = np.asarray(quaternion, dtype=np.float64)
+    length = np.linalg.norm(values, axis=-1, keepdims=True)
+    if values.shape[-1] != 4 or not (length > 0).all() or not np.isfinite(length).all():
+        raise InputError("a rotation must be a quaternion w, x, y, z with a length above 0.")
+    w, x, y, z = np.moveaxis(values / length, -1, 0)
+    rows = [[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def rigid_transform(rotation: NDArray[np.floating[Any]], translation: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Join a rotation (3, 3) and a translation (3,) to a matrix (4, 4) that acts on column vectors."""
+    transform = np.eye(4)
+    transform[:3, :3], transform[:3, 3] = rotation, translation
+    return transform
+
+
+def inverse_transform(transform: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Invert a rigid transform (4, 4)."""
+    rotation = np.asarray(transform[:3, :3], dtype=np.float64).T
+    return rigid_transform(rotation, -rotation @ transform[:3, 3])
+
+
+def transform_points(target_from_source: NDArray[np.floating[Any]], points: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Apply a rigid transform (4, 4) to points (N, 3), in float64."""
+    moved: NDArray[np.float64] = points @ target_from_source[:3, :3].T + target_from_source[:3, 3]
+    return moved
+
+
+def project_points(points_camera: NDArray[np.floating[Any]],
+                   intrinsics: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Project points of the camera frame (x right, y down, z forward) with a pinhole.
+
+    Args:
+        points_camera: (N, 3), metres.
+        intrinsics: (3, 3), pixels.
+
+    Returns:
+        Pixel coordinates (N, 2), NaN for points that are not in front of the camera, and depth z (N,), metres.
+    """
+    depth = np.asarray(points_camera[:, 2], dtype=np.float64)
+    safe = np.where(depth > 0, depth, np.nan)
+    pixels: NDArray[np.float64] = (points_camera @ intrinsics[:2].T) / safe[:, None]
+    return pixels, depth
+
+
+def points_in_box(points: NDArray[np.floating[Any]], centre: NDArray[np.floating[Any]], size: NDArray[np.floating[Any]],
+                  points_from_box: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Select the points inside an oriented box, its faces included.
+
+    Args:
+        points: (N, 3), metres.
+        centre: (3,), same frame.
+        size: (3,) lengths along the box's own axes, metres.
+        points_from_box: (3, 3) rotation whose columns are those axes.
+
+    Returns:
+        (N,), all False where nothing lies inside.
+    """
+    along_axes = (points - centre) @ points_from_box
+    inside: NDArray[np.bool_] = (np.abs(along_axes) <= np.asarray(size) / 2).all(axis=1)
+    return inside

@@ -20,14 +20,22 @@ AXES = ("x", "y", "z")
 class Split:
     """A named part of a variant.
 
-    samples: how many there are, None where it is not verified.
+    samples: how many objects there are, None where it is not verified.
+    frames: how many scene frames (key frames, RGB-D pictures) there are; None where there are none or it is not verified.
+    scenes: how many recordings these come from, likewise.
     file: list or data file relative to the variant's folder, None where the folder layout itself says it.
+    fallback: another file, relative to the variant's folder, that holds the same list in the form of the original tools.
+    shipped: list that comes with clip2x, relative to the folder of manifests (names of scenes, for example).
     sha256: of `file`, None where it is not verified.
     of, seed, start, stop: a part of another split: positions start:stop of `numpy.random.default_rng(seed).permutation(samples of it)`.
     """
 
     samples: int | None = None
+    frames: int | None = None
+    scenes: int | None = None
     file: str | None = None
+    fallback: str | None = None
+    shipped: str | None = None
     sha256: str | None = None
     of: str | None = None
     seed: int = 0
@@ -43,6 +51,9 @@ class Variant:
     format: what the reader understands, e.g. `off`, `hdf5`, `text`, `ply`.
     ours_from_files: 3x3 proper rotation from the files' frame to the object frame (y up), applied to column vectors.
     files: sha256 of files below the folder that we have verified.
+    pattern: path of one object or recording below the folder with its ids in braces, e.g. `{synset}/{id}/model.obj`.
+    class_names: the classes in label order where they are not the manifest's own.
+    min_points: objects with fewer points are no samples.
     """
 
     folder: str
@@ -51,12 +62,19 @@ class Variant:
     ours_from_files: tuple[tuple[float, float, float], ...]
     splits: dict[str, Split]
     files: dict[str, str] = field(default_factory=dict)
+    pattern: str | None = None
+    class_names: tuple[str, ...] = ()
+    min_points: int = 1
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A data set: names in label order, prompts, variants with their frames and splits, licence and source.
 
+    class_folders: how files and folders name the classes, in the same order.
+    category_names: class -> the names by which annotations call its objects; of a class without an entry, its `class_folders` name.
+    sensors: channels that are read, in the files' own names, point sensor first.
+    excluded: ids of objects that are broken or were dropped by those who use the data set.
     sha256: of the manifest file, computed when it is read.
     """
 
@@ -70,6 +88,9 @@ class Manifest:
     source: dict[str, Any]
     citation: str
     class_folders: tuple[str, ...] = ()
+    category_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sensors: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     sha256: str = field(default="", metadata={"computed": True})
 
     def variant(self, name: str) -> Variant:
@@ -77,6 +98,19 @@ class Manifest:
         if name not in self.variants:
             raise InputError(f"{self.name} has no variant {name!r}; it has {', '.join(self.variants)}.")
         return self.variants[name]
+
+    def classes(self, variant: str) -> tuple[str, ...]:
+        """Names in label order of one variant."""
+        return self.variant(variant).class_names or self.class_names
+
+    def labels_of_categories(self, variant: str) -> dict[str, int]:
+        """Map the names that annotations use to labels of one variant; names that are not in it belong to no class."""
+        own = dict(zip(self.class_names, self.class_folders, strict=True))
+        labels: dict[str, int] = {}
+        for label, name in enumerate(self.classes(variant)):
+            for category in self.category_names.get(name, (own.get(name, name.replace(" ", "_")),)):
+                labels[category] = label
+        return labels
 
     def templates(self, name: str) -> tuple[str, ...]:
         """Look up a set of prompt templates; an unknown name is answered with the known ones."""
@@ -123,11 +157,7 @@ def load_manifest(name: str | Path) -> Manifest:
 
 def _manifest(raw: object, path: Path) -> Manifest:
     values = _mapping(raw, path, "the file", Manifest)
-    names = values["class_names"]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise BadFileError(f"{path}: class_names must be a list of quoted strings (YAML reads no and on as booleans).")
-    if len(set(names)) != len(names):
-        raise BadFileError(f"{path}: class_names has duplicates.")
+    names = _names(values["class_names"], path, "class_names", least=1)
     folders = values.get("class_folders") or [name.replace(" ", "_") for name in names]
     if len(folders) != len(names):
         raise BadFileError(f"{path}: class_folders has {len(folders)} entries, class_names {len(names)}.")
@@ -141,9 +171,19 @@ def _manifest(raw: object, path: Path) -> Manifest:
     for key, templates in values["prompts"].items():
         if not templates or any("{}" not in template for template in templates):
             raise BadFileError(f"{path}: every template of prompts.{key} needs one {{}} for the class name.")
+    categories = values.get("category_names") or {}
+    if not isinstance(categories, dict):
+        raise BadFileError(f"{path}: category_names must map class names to lists of names.")
+    known = {*names, *(name for variant in variants.values() for name in variant.class_names)}
+    for key in categories:
+        if key not in known:
+            raise BadFileError(f"{path}: category_names.{key} is no class of the manifest or of a variant.")
     return Manifest(**{
         **values,
-        "class_names": tuple(names),
+        "category_names": {key: _names(entry, path, f"category_names.{key}", least=1) for key, entry in categories.items()},
+        "sensors": _names(values.get("sensors") or [], path, "sensors"),
+        "excluded": _names(values.get("excluded") or [], path, "excluded"),
+        "class_names": names,
         "class_folders": tuple(folders),
         "variants": variants,
         "prompts": {key: tuple(templates) for key, templates in values["prompts"].items()},
@@ -169,8 +209,20 @@ def _variant(raw: object, path: Path, where: str) -> Variant:
     for key, split in splits.items():
         if split.of is not None and split.of not in splits:
             raise BadFileError(f"{path}: {where}.splits.{key}.of names {split.of!r}, which is no split of this variant.")
+    if not isinstance(values.get("min_points", 1), int) or values.get("min_points", 1) < 1:
+        raise BadFileError(f"{path}: {where}.min_points must be a whole number of at least 1.")
+    values["class_names"] = _names(values.get("class_names") or [], path, f"{where}.class_names")
     rows = tuple((float(row[0]), float(row[1]), float(row[2])) for row in rotation)
     return Variant(**{**values, "ours_from_files": rows, "splits": splits})
+
+
+def _names(raw: object, path: Path, where: str, least: int = 0) -> tuple[str, ...]:
+    """Check a list of different texts."""
+    if not isinstance(raw, list) or len(raw) < least or not all(isinstance(name, str) for name in raw):
+        raise BadFileError(f"{path}: {where} must be a list of quoted strings (YAML reads no and on as booleans).")
+    if len(set(raw)) != len(raw):
+        raise BadFileError(f"{path}: {where} has duplicates.")
+    return tuple(raw)
 
 
 def _mapping(raw: object, path: Path, where: str, kind: type) -> dict[str, Any]:

@@ -6,8 +6,12 @@ Evaluation and encoders take clouds that are centred on their mean and scaled to
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -55,3 +59,131 @@ class CaptionedBatch(TypedDict):
     class_id: Tensor
     colour_id: Tensor
     caption_colour: Tensor
+
+
+class PairSample(TypedDict):
+    """One picture of an object with the cloud that its depth views are drawn from (CLIP2Point pre-training).
+
+    points: (N, 3) float32, object frame, mean 0, largest norm 1.
+    image: (3, S, S) float32 in [0, 1], the rendered view.
+    view: index of the camera within the view preset.
+    distance: (2,) float32, camera distances of the two depth views.
+    label, index: as in `PointSample`.
+    """
+
+    points: Tensor
+    image: Tensor
+    view: int
+    distance: Tensor
+    label: int
+    index: int
+
+
+class PairBatch(TypedDict):
+    """Collated `PairSample`s: points (B, N, 3), image (B, 3, S, S), view (B,), distance (B, 2), label (B,), index (B,)."""
+
+    points: Tensor
+    image: Tensor
+    view: Tensor
+    distance: Tensor
+    label: Tensor
+    index: Tensor
+
+
+class TripletSample(TypedDict):
+    """One text-image-point proxy (CLIP2 pre-training).
+
+    points: (N, 3) float32, object frame, mean 0, largest norm 1.
+    text_id: concept id of the vocabulary.
+    image_embed: (E,) float32, CLIP embedding of the image crop, unit length.
+    score: of the detector.
+    index: position in the store.
+    """
+
+    points: Tensor
+    text_id: int
+    image_embed: Tensor
+    score: float
+    index: int
+
+
+class TripletBatch(TypedDict):
+    """Collated `TripletSample`s: points (B, N, 3), text_id (B,), image_embed (B, E), score (B,), index (B,)."""
+
+    points: Tensor
+    text_id: Tensor
+    image_embed: Tensor
+    score: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One picture of a scene frame.
+
+    name: channel, e.g. `CAM_FRONT`. file: the picture. width_px, height_px: as the data set's tables state them, else the file's own.
+    intrinsics: (3, 3) float64 pinhole matrix, pixels.
+    camera_from_points: (4, 4) float64 rigid transform from the frame of the points (at their own time) to this camera (at its own
+        time): x right, y down, z forward, metres.
+    timestamp_us: when it was taken, None where it is not known.
+    depth: (H, W) float32, metres along z, 0 where there is no reading; None for a camera without depth.
+    """
+
+    name: str
+    file: Path
+    width_px: int
+    height_px: int
+    intrinsics: NDArray[np.float64]
+    camera_from_points: NDArray[np.float64]
+    timestamp_us: int | None = None
+    depth: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Box3D:
+    """An annotated object of a scene frame.
+
+    token: identifies it within the data set. name: its category as the files call it. label: index into the classes, -1 for no class.
+    centre: (3,) float64, metres, frame of the points. size: (3,) float64, metres along the box's own axes.
+    points_from_box: (3, 3) float64 rotation; its columns are the box's axes. num_points: as annotated, None where it is not.
+    """
+
+    token: str
+    name: str
+    label: int
+    centre: NDArray[np.float64]
+    size: NDArray[np.float64]
+    points_from_box: NDArray[np.float64]
+    num_points: int | None = None
+
+
+@dataclass(frozen=True)
+class Box2D:
+    """An annotated object in one picture: left, top, right, bottom in pixels, right and bottom exclusive; other fields as in `Box3D`."""
+
+    name: str
+    label: int
+    camera: str
+    box_px: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class SceneFrame:
+    """What the sensors saw at one moment.
+
+    token: identifies the frame within the data set. scene: the recording that it belongs to (bootstrap and splits go by it).
+    points: (N, 3) float32, metres, in the point sensor's own frame. features: (N, C) float32 with the names `feature_names`.
+    upright_from_points: (3, 3) float64 rotation to the gravity-aligned sensor frame that the manifest's `ours_from_files` starts from.
+    notes: what is missing of the frame (a picture that was not downloaded, for example).
+    """
+
+    token: str
+    scene: str
+    points: NDArray[np.float32]
+    upright_from_points: NDArray[np.float64]
+    cameras: tuple[Camera, ...] = ()
+    boxes: tuple[Box3D, ...] = ()
+    boxes_2d: tuple[Box2D, ...] = ()
+    features: NDArray[np.float32] | None = None
+    feature_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from clip2x.data.entries import Entry, EntryTable, carve, draw_shots
 from clip2x.data.transforms import SAMPLERS, choose_points, generator_for, near_origin
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.geometry import unit_sphere
 from clip2x.manifest import AXES, Manifest, Split, Variant, load_manifest
 from clip2x.types import PointSample
+
+PARTS = ("fit", "val")
+HELD_OUT_SHARE = 0.1  # ours: of a split, for model selection
 
 Matrix = tuple[tuple[float, float, float], ...]
 
@@ -30,64 +33,85 @@ OURS_FROM_UP: dict[str, Matrix] = {
 }
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One object of a data set.
-
-    key: what identifies it within its variant: a path below the variant's folder, `#row` behind it for arrays of many objects. Random
-        draws depend on it.
-    label: index into the manifest's `class_names`.
-    """
-
-    key: str
-    label: int
-
-
-class PointCloudDataset(Dataset[PointSample]):
-    """Clouds with labels, in the object frame (y up), centred and scaled to the unit sphere.
-
-    A subclass says which objects a split of the manifest has (`index`) and reads one (`load`). Everything that is random is a function of
-    (seed, object), so a sample is the same whatever the order, the worker, the rank or the split it was reached through.
+class PublishedData:
+    """A variant of a data set below a root folder: what every reader of a published layout has.
 
     `notes` lists what differs from the manifest (a partial copy, unknown folders): for people to read, not errors.
     """
 
+    def __init__(self, manifest: Manifest | str, root: Path, variant: str | None, split: str) -> None:
+        """Look up the variant and the split.
+
+        Raises:
+            InputError: If there is no such variant or split.
+            DataNotFoundError: If the variant's folder is not below `root`.
+        """
+        self.manifest = load_manifest(manifest) if isinstance(manifest, str) else manifest
+        self.variant_name = next(iter(self.manifest.variants)) if variant is None else variant
+        self.variant: Variant = self.manifest.variant(self.variant_name)
+        self.split = split
+        self.official_split, _, self.part = split.partition(":")
+        known = self.variant.splits
+        if self.official_split not in known or self.part not in ("", *PARTS):
+            raise InputError(f"{self.manifest.name}/{self.variant_name} has no split {split!r}; it has {', '.join(known)}, "
+                             f"each also as {' or '.join(f'NAME:{part}' for part in PARTS)} (a part carved by clip2x).")
+        self.root, self.folder = Path(root), Path(root) / self.variant.folder
+        self.notes: list[str] = []
+        if not self.folder.is_dir():
+            raise self.not_found(f"there is no folder {str(self.folder)!r}")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in label order."""
+        return self.manifest.classes(self.variant_name)
+
+    def not_found(self, what: str) -> DataNotFoundError:
+        """Build the error for missing data: what is missing, where to get it, which variable to set."""
+        place = self.manifest.source.get("download") or self.manifest.source.get("home")
+        where = f" Get it: {place}." if place else ""
+        return DataNotFoundError(f"{self.manifest.title} ({self.variant_name}, {self.split}) is not below {str(self.root)!r}: {what}."
+                                 f"{where} Then: DATA=/path (or --data.root /path), where /path holds {self.variant.folder}/.")
+
+
+class PointCloudDataset(PublishedData, Dataset[PointSample]):
+    """Clouds with labels, in the object frame (y up), centred and scaled to the unit sphere.
+
+    A subclass says which objects a split of the manifest has (`index`) and reads one (`load`). Everything that is random is a function of
+    (seed, object), so a sample is the same whatever the order, the worker, the rank or the split it was reached through.
+    """
+
     def __init__(self, manifest: Manifest | str, *, root: Path, variant: str | None = None, split: str, num_points: int = 1024,
-                 seed: int = 0, up: str | None = None, limit: int | None = None, sampler: str = "random") -> None:
+                 seed: int = 0, up: str | None = None, limit: int | None = None, sampler: str = "random", shots: int | None = None) -> None:
         """Find the objects of a split.
 
         Args:
             manifest: A manifest or its name.
             root: The data root; the variant's folder lies below it.
             variant: Which published form; the manifest's first if not given.
-            split: A split of that variant.
+            split: A split of that variant; with `:val` behind it a stratified tenth (whole recordings where objects come from recordings)
+                that is held out for model selection, with `:fit` the rest. The cut does not depend on `seed`.
             num_points: Points of every cloud. A cloud with fewer keeps all and repeats some at random (seeded); of one with more, some are
                 chosen by `sampler`. Meshes are sampled uniformly by area.
             seed: Of all draws, at least 0.
             up: The axis that points up in this copy of the files, where it differs from the manifest.
             limit: Use that many objects only, spread evenly over the split (hence over its classes).
             sampler: `random` or `farthest`, see `clip2x.data.transforms.choose_points`.
+            shots: Use that many objects of every class only, drawn with `seed`; fewer shots are a subset of more.
 
         Raises:
             InputError: If the variant, the split, the axis or a number is not possible.
             DataNotFoundError: If nothing of the split is there.
         """
-        self.manifest = load_manifest(manifest) if isinstance(manifest, str) else manifest
-        self.variant_name = next(iter(self.manifest.variants)) if variant is None else variant
-        self.variant: Variant = self.manifest.variant(self.variant_name)
-        _check_arguments(self, split, num_points, seed, up, limit, sampler)
-        self.root, self.folder = Path(root), Path(root) / self.variant.folder
-        self.split, self.num_points, self.seed, self.sampler, self.limit = split, num_points, seed, sampler, limit
+        _check_arguments(num_points, seed, up, limit, sampler)
+        super().__init__(manifest, root, variant, split)
+        self.num_points, self.seed, self.sampler, self.limit, self.shots = num_points, seed, sampler, limit, shots
         self.up = up or self.variant.up
         rotation = self.variant.ours_from_files if self.up == self.variant.up else OURS_FROM_UP[self.up]
         self._ours_from_files = np.array(rotation, dtype=np.float32)
-        self.notes: list[str] = []
-        if not self.folder.is_dir():
-            raise self.not_found(f"there is no folder {str(self.folder)!r}")
-        self.entries: Sequence[Entry] = self._entries_of_split(limit)
+        self.entries = self._entries_of_split()
 
     @abstractmethod
-    def index(self, split: str) -> list[Entry]:
+    def index(self, split: str) -> Sequence[Entry]:
         """List the objects of a split that has files of its own, in an order that depends on the data alone.
 
         Must not read clouds. What differs from the manifest goes into `self.notes`.
@@ -105,14 +129,10 @@ class PointCloudDataset(Dataset[PointSample]):
         """
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names in label order."""
-        return self.manifest.class_names
-
-    @property
     def labels(self) -> list[int]:
         """The label of every object, in order; no cloud is read."""
-        return [entry.label for entry in self.entries]
+        labels: list[int] = self.entries.labels.tolist()
+        return labels
 
     def __len__(self) -> int:
         """Count the objects."""
@@ -136,18 +156,11 @@ class PointCloudDataset(Dataset[PointSample]):
         points = choose_points(near_origin(self.load(entry, rng)), self.num_points, rng, self.sampler)
         return np.ascontiguousarray(points, dtype=np.float32)
 
-    def not_found(self, what: str) -> DataNotFoundError:
-        """Build the error for missing data: what is missing, where to get it, which variable to set."""
-        place = self.manifest.source.get("download") or self.manifest.source.get("home")
-        where = f" Get it: {place}." if place else ""
-        return DataNotFoundError(f"{self.manifest.title} ({self.variant_name}, {self.split}) is not below {str(self.root)!r}: {what}."
-                                 f"{where} Then: DATA=/path (or --data.root /path), where /path holds {self.variant.folder}/.")
-
-    def _entries_of_split(self, limit: int | None) -> Sequence[Entry]:
-        part: Split = self.variant.splits[self.split]
-        whole = self.split if part.of is None else part.of
-        entries = self.index(whole)
-        if not entries:
+    def _entries_of_split(self) -> EntryTable:
+        part: Split = self.variant.splits[self.official_split]
+        whole = self.official_split if part.of is None else part.of
+        entries = EntryTable(self.index(whole))
+        if not len(entries):
             raise self.not_found(f"{str(self.folder)!r} has no sample of {whole}")
         expected = self.variant.splits[whole].samples
         if expected is not None and len(entries) != expected:
@@ -155,18 +168,17 @@ class PointCloudDataset(Dataset[PointSample]):
         if part.of is not None:
             if expected is not None and len(entries) != expected:
                 raise self.not_found(f"{self.split} is a part of all {expected:,} samples of {whole}, but {len(entries):,} are there")
-            order = np.random.default_rng(part.seed).permutation(len(entries))[part.start:part.stop]
-            entries = [entries[int(position)] for position in order]
-        if limit is not None and limit < len(entries):
-            entries = [entries[position * len(entries) // limit] for position in range(limit)]
+            entries = entries.select(np.random.default_rng(part.seed).permutation(len(entries))[part.start:part.stop])
+        if self.part:
+            entries = entries.select(carve(entries, HELD_OUT_SHARE, seed=0)[PARTS.index(self.part)])
+        if self.shots is not None:
+            entries = entries.select(draw_shots(entries, self.shots, len(self.class_names), self.seed))
+        if self.limit is not None and self.limit < len(entries):
+            entries = entries.select([position * len(entries) // self.limit for position in range(self.limit)])
         return entries
 
 
-def _check_arguments(dataset: PointCloudDataset, split: str, num_points: int, seed: int, up: str | None, limit: int | None,
-                     sampler: str) -> None:
-    known = dataset.variant.splits
-    if split not in known:
-        raise InputError(f"{dataset.manifest.name}/{dataset.variant_name} has no split {split!r}; it has {', '.join(known)}.")
+def _check_arguments(num_points: int, seed: int, up: str | None, limit: int | None, sampler: str) -> None:
     if num_points < 1:
         raise InputError(f"num_points must be at least 1, got {num_points}.")
     if seed < 0:

@@ -11,8 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2x.data.base import Entry, PointCloudDataset
+from clip2x.data.base import PointCloudDataset
 from clip2x.data.cache import SampleCache, default_cache_folder
+from clip2x.data.entries import Entry
 from clip2x.data.files import points_of, read_shape
 from clip2x.errors import BadFileError, InputError
 from clip2x.manifest import Manifest
@@ -29,7 +30,7 @@ class ModelNet(PointCloudDataset):
 
     def __init__(self, manifest: Manifest | str = "modelnet40", *, root: Path, variant: str | None = None, split: str,
                  num_points: int = 1024, seed: int = 0, up: str | None = None, limit: int | None = None, sampler: str = "random",
-                 cache: Path | None = None) -> None:
+                 shots: int | None = None, cache: Path | None = None) -> None:
         """Find the objects of a split.
 
         Args:
@@ -42,6 +43,7 @@ class ModelNet(PointCloudDataset):
             up: See there.
             limit: See there.
             sampler: See there.
+            shots: See there.
             cache: Folder for sampled points, made when it is first needed; `~/.cache/clip2x` if not given. It may be deleted at any time.
 
         Raises:
@@ -52,7 +54,7 @@ class ModelNet(PointCloudDataset):
         folder = default_cache_folder() if cache is None else Path(cache)
         self.cache = None if folder is None else SampleCache(folder / "samples")
         super().__init__(manifest, root=root, variant=variant, split=split, num_points=num_points, seed=seed, up=up, limit=limit,
-                         sampler=sampler)
+                         sampler=sampler, shots=shots)
 
     def index(self, split: str) -> list[Entry]:
         """List the objects of a split; the arrays' labels are read, no cloud is."""
