@@ -85,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     classify.set_defaults(run=_classify)
     doctor = commands.add_parser("doctor", help="versions, devices, missing libraries, what to install")
     doctor.set_defaults(run=_doctor)
+    check = commands.add_parser("check-data", help="what of a data set is there, what is missing, where to get it", allow_abbrev=False)
+    check.add_argument("name", metavar="NAME", help="a manifest, e.g. modelnet40, or one variant of it, e.g. modelnet40/off")
+    check.add_argument("--root", type=Path, required=True, help="the folder that holds the data sets")
+    check.add_argument("--deep", action="store_true", help="open every file and compare known sha256")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(run=_check_data)
     world = commands.add_parser("miniworld", help="write the generated data of the mini profile", allow_abbrev=False)
     world.add_argument("--root", type=Path, required=True, help="a new or empty folder, or an earlier mini-world")
     world.add_argument("--seed", type=_at_least(0), default=0)
@@ -143,6 +149,36 @@ def _doctor(options: argparse.Namespace) -> int:
     from clip2x.doctor import examine
 
     return examine()
+
+
+def _check_data(options: argparse.Namespace) -> int:
+    """Exit status 0 if at least one variant is there in full and nothing is broken, else 1."""
+    from dataclasses import asdict
+
+    from clip2x.data.check import check_data, complete_variants
+    from clip2x.manifest import load_manifest
+
+    reports = check_data(options.name, options.root, deep=options.deep)
+    whole = complete_variants(reports)
+    complete = bool(whole) and not any(report.status == "broken" for report in reports)
+    manifest = load_manifest(options.name.partition("/")[0])
+    if options.json:
+        print(json.dumps({"name": options.name, "root": str(options.root), "complete": complete, "complete_variants": whole, "splits": [asdict(report) for report in reports],
+                          "source": manifest.source}, default=str))
+        return 0 if complete else 1
+    print(f"{manifest.title} below {options.root}:")
+    for report in reports:
+        of = "" if report.expected is None else f" of {report.expected:,}"
+        unstated = " (the manifest states no count)" if report.expected is None and report.found else ""
+        print(f"  {f'{report.variant}/{report.split}':<24} {report.status:<9} {report.found:,}{of} {report.what}{unstated}")
+        for line in [*report.notes, *report.problems]:
+            print(f"    {line}")
+        if report.num_problems > len(report.problems):
+            print(f"    and {report.num_problems - len(report.problems):,} more problems")
+    if not complete:
+        print("Get it:", ", ".join(f"{key}: {value}" for key, value in manifest.source.items() if value and key != "paper"))
+    print(f"complete: {', '.join(whole)}" if complete else "broken files, see above" if whole else "incomplete")
+    return 0 if complete else 1
 
 
 def _miniworld(options: argparse.Namespace) -> int:

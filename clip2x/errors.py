@@ -19,7 +19,14 @@ class BadFileError(Clip2xError, ValueError):
 
 
 class DataNotFoundError(Clip2xError):
-    """A data set, a split or a file that is not where it was looked for."""
+    """A data set, a split or a file that is not where it was looked for; `missing` says what, where the message says more."""
+
+    def __init__(self, message: str, missing: str = "") -> None:
+        super().__init__(message, missing)
+        self.missing = missing or message
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class CheckpointMismatchError(Clip2xError):

@@ -116,7 +116,7 @@ def render_views(mesh: Mesh, azimuth_deg: NDArray[np.floating[Any]], elevation_d
         origin = np.broadcast_to(-axes[view, 2] * np.float32(distance[view]), direction.shape)
         rays = np.concatenate([origin, direction], axis=1)
         answer = {name: tensor.numpy() for name, tensor in scene.cast_rays(open3d.core.Tensor(rays)).items()}
-        surface = _shaded(mesh, direction, answer, towards_light[view].astype(np.float32), ambient)
+        surface = shade(mesh, direction, answer, towards_light[view].astype(np.float32), ambient)
         picture[:] = _averaged(surface.reshape(image_size * supersample, -1, 4), supersample)
     return pictures
 
@@ -128,9 +128,20 @@ def _pixel_grid(size: int) -> NDArray[np.float32]:
     return np.stack([left, up, np.ones_like(up)], axis=-1).reshape(-1, 3).astype(np.float32)
 
 
-def _shaded(mesh: Mesh, direction: NDArray[np.float32], answer: dict[str, NDArray[Any]], towards_light: NDArray[np.float32],
-            ambient: float) -> NDArray[np.float32]:
-    """Colour the rays of one view: (R, 4) red, green, blue, coverage in [0, 1]."""
+def shade(mesh: Mesh, direction: NDArray[np.float32], answer: dict[str, NDArray[Any]], towards_light: NDArray[np.float32],
+          ambient: float) -> NDArray[np.float32]:
+    """Colour what rays have hit: lambertian on both sides of a face.
+
+    Args:
+        mesh: What was hit.
+        direction: (R, 3) of the rays.
+        answer: What Open3D's `cast_rays` says of them, as arrays.
+        towards_light: (3,) unit vector.
+        ambient: Share of the light that reaches every face.
+
+    Returns:
+        (R, 4) red, green, blue, coverage in [0, 1]; zeros where nothing is hit.
+    """
     hit = np.flatnonzero(np.isfinite(answer["t_hit"]))
     normal = answer["primitive_normals"][hit]
     facing = np.sign(-np.einsum("rc,rc->r", normal, direction[hit]))
@@ -167,12 +178,14 @@ def _surface_colour(mesh: Mesh, triangle: NDArray[np.int64], barycentric: NDArra
     corner = mesh.face_uv[triangle]
     u, v = barycentric[:, :1], barycentric[:, 1:]
     uv = (1 - u - v) * corner[:, 0] + u * corner[:, 1] + v * corner[:, 2]
-    for index, material in enumerate(mesh.materials):
-        if material.texture is None:
+    order = np.argsort(material_of_hit, kind="stable")  # hits by material: a search through all hits for each of hundreds of materials is slow
+    seen, first = np.unique(material_of_hit[order], return_index=True)
+    for index, chosen in zip(seen.tolist(), np.split(order, first)[1:], strict=True):
+        texture = mesh.materials[index].texture
+        if texture is None:
             continue
-        chosen = material_of_hit == index
-        height, width = material.texture.shape[:2]
+        height, width = texture.shape[:2]
         column = np.floor(uv[chosen, 0] % 1.0 * width).astype(int).clip(max=width - 1)
         row = np.floor((1 - uv[chosen, 1] % 1.0) * height).astype(int).clip(max=height - 1)
-        colour[chosen] = material.texture[row, column].astype(np.float32) / 255
+        colour[chosen] = texture[row, column].astype(np.float32) / 255
     return colour

@@ -16,6 +16,8 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 
+import clip2x.data.augmentations
+import clip2x.data.clouds
 import clip2x.data.pictures
 import clip2x.losses
 import clip2x.modules.clip_pretraining

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clip2x import depth as depth_module
-from clip2x.depth import DepthViews, grey_from_depth, rasterize, view_preset
+from clip2x.depth import DepthViews, density_radius, grey_from_depth, rasterize, view_preset
 from clip2x.errors import InputError
 from clip2x.geometry import camera_axes, unit_sphere
 
@@ -253,3 +253,38 @@ def test_unknown_preset_and_bad_sizes_are_refused_when_the_module_is_built() -> 
         DepthViews(views="front")
     with pytest.raises(InputError, match="point_radius must be positive"):
         DepthViews(point_radius=-1.0)
+
+
+def test_density_radius_by_hand_and_on_repeated_points() -> None:
+    square = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0.1, 0.1, 0]])
+    expected = 0.7 * (0.1 + 0.1 + 0.1 * 2**0.5) / 3
+    assert density_radius(square[None]).item() == pytest.approx(expected, rel=1e-5)
+    assert density_radius(square.repeat(50, 1)[None]).item() == pytest.approx(expected, rel=1e-5), "repeated points count once"
+    assert density_radius(square[None] * 3).item() == pytest.approx(0.2), "the upper bound"
+    assert density_radius(square[None] / 100).item() == pytest.approx(0.02), "the lower bound"
+    assert density_radius(torch.zeros(1, 5, 3)).item() == pytest.approx(0.2), "all points in one place"
+    with pytest.raises(InputError, match="0 < least <= most"):
+        density_radius(square[None], least=0.3)
+
+
+def test_denser_clouds_get_smaller_discs() -> None:
+    points = torch.nn.functional.normalize(torch.randn(1, 4096, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    radii = [density_radius(points[:, :count]).item() for count in (64, 256, 1024, 4096)]
+    assert radii == sorted(radii, reverse=True)
+    ratio = density_radius(points[:, :1024], least=1e-3).item() / density_radius(points, least=1e-3).item()
+    assert ratio == pytest.approx(2, rel=0.2), "four times the points are half as far apart"
+
+
+def test_a_radius_for_each_cloud_draws_what_single_radii_draw() -> None:
+    points = torch.rand(3, 100, 3, generator=torch.Generator().manual_seed(1)) - 0.5
+    cameras = [value.expand(3, -1) for value in view_preset("clip2point-6")]
+    radii = torch.tensor([0.02, 0.07, 0.2])
+    together = rasterize(points, *cameras, image_size=48, point_radius=radii)
+    for index, radius in enumerate(radii.tolist()):
+        alone = rasterize(points[index : index + 1], *[value[:1] for value in cameras], image_size=48, point_radius=radius)
+        assert torch.equal(together[index : index + 1], alone)
+    with pytest.raises(InputError, match="point_radius must be a number or one for each of the 3 clouds"):
+        rasterize(points, *cameras, point_radius=torch.tensor([0.1]))
+    with pytest.raises(InputError, match="point_radius must be a positive number or 'density', got 'dense'"):
+        DepthViews(point_radius="dense")
+    assert DepthViews("clip2point-6", 32, "density")(points).shape == (3, 6, 32, 32)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from clip2x.data.samplers import ExactSampler, GlobalBatchSampler, SampleKey
+from clip2x.data.samplers import ExactSampler, GlobalBatchSampler, SampleKey, balanced_order
 from clip2x.errors import InputError
 
 
@@ -38,3 +39,24 @@ def test_evaluation_reads_every_sample_once() -> None:
     parts = [list(ExactSampler(range(7), rank=rank, world_size=3)) for rank in range(3)]
     assert sorted(index for part in parts for index in part) == list(range(7))
     assert [len(part) for part in parts] == [3, 2, 2]
+
+
+def test_balance_gives_rare_classes_more_room() -> None:
+    labels = np.repeat([0, 1, 2], [80, 15, 5])
+    full = balanced_order(labels, 1.0, np.random.default_rng(0))
+    assert sorted(np.bincount(labels[full]).tolist()) == [33, 33, 34]
+    half = np.bincount(labels[balanced_order(labels, 0.5, np.random.default_rng(0))])
+    expected = np.sqrt([80, 15, 5]) / np.sqrt([80, 15, 5]).sum() * 100
+    assert np.abs(half - expected).max() <= 1
+    taken = np.bincount(full, minlength=100)
+    assert taken[labels == 0].max() == 1, "no sample of a large class comes twice before all came once"
+    assert sorted(balanced_order(labels, 0.0, np.random.default_rng(0)).tolist()) == list(range(100))
+
+
+def test_balanced_batches_depend_on_seed_and_epoch_only() -> None:
+    labels = np.repeat([0, 1], [8, 2])
+    whole = list(GlobalBatchSampler(10, 4, 6, seed=3, labels=labels, balance=1.0))
+    assert whole[2:] == list(GlobalBatchSampler(10, 4, 6, seed=3, labels=labels, balance=1.0, start_step=2))
+    assert [key.epoch for key in whole[2]] == [1] * 4
+    with pytest.raises(InputError, match=r"data.balance must lie in \[0, 1\] and needs data with labels, got 1"):
+        GlobalBatchSampler(10, 4, 6, balance=1.0)

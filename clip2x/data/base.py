@@ -70,7 +70,7 @@ class PublishedData:
         place = self.manifest.source.get("download") or self.manifest.source.get("home")
         where = f" Get it: {place}." if place else ""
         return DataNotFoundError(f"{self.manifest.title} ({self.variant_name}, {self.split}) is not below {str(self.root)!r}: {what}."
-                                 f"{where} Then: DATA=/path (or --data.root /path), where /path holds {self.variant.folder}/.")
+                                 f"{where} Then: DATA=/path (or --data.root /path), where /path holds {self.variant.folder}/.", what)
 
 
 class PointCloudDataset(PublishedData, Dataset[PointSample]):
@@ -139,14 +139,14 @@ class PointCloudDataset(PublishedData, Dataset[PointSample]):
         return len(self.entries)
 
     def __getitem__(self, index: int) -> PointSample:
-        """Read one object: (num_points, 3) float32 in the object frame, y up, mean 0, largest norm 1."""
+        """Read one object: (num_points, 3) float32 in the object frame, y up, normalised."""
         position = index + len(self.entries) if index < 0 else index
         if not 0 <= position < len(self.entries):
             raise IndexError(f"index {index} is outside of {len(self.entries)} samples")
         entry = self.entries[position]
         turned = self.raw_points(entry) @ self._ours_from_files.T  # NumPy: PyTorch's threads cost 30 ms for this on a busy machine, NumPy takes 10 us
         try:
-            return PointSample(points=unit_sphere(torch.from_numpy(turned)), label=entry.label, index=position)
+            return PointSample(points=self.normalised(torch.from_numpy(turned)), label=entry.label, index=position)
         except InputError as error:
             raise BadFileError(f"{self.folder / entry.key}: {error}") from None
 
@@ -155,6 +155,10 @@ class PointCloudDataset(PublishedData, Dataset[PointSample]):
         rng = generator_for(self.seed, entry.key)
         points = choose_points(near_origin(self.load(entry, rng)), self.num_points, rng, self.sampler)
         return np.ascontiguousarray(points, dtype=np.float32)
+
+    def normalised(self, points: torch.Tensor) -> torch.Tensor:
+        """Centre and scale the chosen points (num_points, 3): mean 0, largest norm 1."""
+        return unit_sphere(points)
 
     def _entries_of_split(self) -> EntryTable:
         part: Split = self.variant.splits[self.official_split]
@@ -172,7 +176,7 @@ class PointCloudDataset(PublishedData, Dataset[PointSample]):
         if self.part:
             entries = entries.select(carve(entries, HELD_OUT_SHARE, seed=0)[PARTS.index(self.part)])
         if self.shots is not None:
-            entries = entries.select(draw_shots(entries, self.shots, len(self.class_names), self.seed))
+            entries = entries.select(draw_shots(entries, self.shots, self.class_names, self.seed))
         if self.limit is not None and self.limit < len(entries):
             entries = entries.select([position * len(entries) // self.limit for position in range(self.limit)])
         return entries

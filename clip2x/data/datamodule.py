@@ -2,76 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from clip2x.data.base import PointCloudDataset
-from clip2x.data.modelnet import ModelNet
+from clip2x.data.clouds import JoinedDatasets
+from clip2x.data.faults import POLICIES, BadSampleLog, ReplacingDataset, collate
+from clip2x.data.readers import open_dataset
 from clip2x.data.samplers import ExactSampler, GlobalBatchSampler
 from clip2x.errors import InputError
-from clip2x.manifest import load_manifest
-
-READERS: dict[str, type[PointCloudDataset]] = {"modelnet": ModelNet}
 
 DatasetFactory = Callable[[Path, int], Dataset[Any]]
-
-
-def open_dataset(name: str, root: Path, **options: Any) -> PointCloudDataset:
-    """Open a data set by `manifest/variant/split`, e.g. `modelnet10/off/test`.
-
-    Raises:
-        InputError: If the name has another form or one of its parts is unknown.
-        DataNotFoundError: If it is not below `root`.
-    """
-    parts = name.split("/")
-    if len(parts) != 3:
-        raise InputError(f"{name!r} is no data set: write manifest/variant/split, e.g. modelnet10/off/test.")
-    manifest = load_manifest(parts[0])
-    if manifest.reader not in READERS:
-        raise InputError(f"{parts[0]} is read by {manifest.reader!r}, which is not known; known are {', '.join(READERS)}.")
-    return READERS[manifest.reader](manifest, root=root, variant=parts[1], split=parts[2], **options)
 
 
 class Clip2xDataModule(LightningDataModule):
     """Loaders over the data below one root folder.
 
+    Which sample comes when, and every draw inside it, is a function of the seed and of the position in training, whatever the number of
+    workers and processes.
+
     Args:
         root: The folder that holds the data sets under their usual names.
-        train, val: Classes that are built on `root` and `seed`.
+        train, val: Classes that are built on `root` and `seed`; a list of them is read as one data set.
         test: Data sets by `manifest/variant/split`; each gets a loader.
         batch_size: Per step over ALL processes in training; per process in evaluation.
-        num_workers: Reader processes per loader.
-        num_points: Points per cloud. Official code: 1,024.
+        batch_size_per_device: In the place of `batch_size`: per process in training too; the global batch grows with their number.
+        num_workers: Reader processes per loader. prefetch: batches that each of them has ready.
+        num_points: Points per cloud of the test sets. Official code: 1,024.
         sampler: How clouds with more points are thinned, `random` (seeded) or `farthest`.
         up: Up axis of the files where a copy differs from its manifest.
         limit: Use only so many samples of each test set, spread evenly over it.
+        balance: 0 reads every training sample once an epoch, 1 all classes equally often, see `samplers.balanced_order`.
+        on_bad_sample: `raise` stops with the sample's name and the reason; `skip` takes the next one in its place, counts and lists it.
+        max_bad_share: With `skip`: the share of a data set that may be unreadable before the run stops.
         cache: Where sampled meshes are kept; None = the user's cache folder.
         seed: Of every draw.
     """
 
-    def __init__(self, root: Path, train: DatasetFactory | None = None, val: DatasetFactory | None = None, test: list[str] | None = None,
-                 batch_size: int = 32, num_workers: int = 0, num_points: int = 1024, sampler: str = "random", up: str | None = None,
-                 limit: int | None = None, cache: Path | None = None, seed: int = 0) -> None:
+    def __init__(self, root: Path, train: DatasetFactory | list[DatasetFactory] | None = None,
+                 val: DatasetFactory | list[DatasetFactory] | None = None, test: list[str] | None = None,
+                 batch_size: int = 32, batch_size_per_device: int | None = None, num_workers: int = 0, prefetch: int = 2, num_points: int = 1024,
+                 sampler: str = "random", up: str | None = None, limit: int | None = None, balance: float = 0.0, on_bad_sample: str = "raise",
+                 max_bad_share: float = 0.01, cache: Path | None = None, seed: int = 0) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0), ("prefetch", prefetch, 1),
+                                   ("batch_size_per_device", 1 if batch_size_per_device is None else batch_size_per_device, 1)):
             if value < least:
                 raise InputError(f"data.{name} must be at least {least}, got {value}.")
-        self.root, self.batch_size, self.num_workers, self.seed = Path(root), batch_size, num_workers, seed
+        if on_bad_sample not in POLICIES:
+            raise InputError(f"data.on_bad_sample must be one of {', '.join(POLICIES)}, got {on_bad_sample!r}.")
+        self.root, self.num_workers, self.prefetch, self.seed = Path(root), num_workers, prefetch, seed
+        self.batch_size, self.batch_size_per_device, self.balance = batch_size, batch_size_per_device, balance
+        self.on_bad_sample, self.max_bad_share = on_bad_sample, max_bad_share
         self._train, self._val, self._test = train, val, test or []
         self._options = {"num_points": num_points, "sampler": sampler, "up": up, "limit": limit, "cache": cache, "seed": seed}
         self.test_sets: list[PointCloudDataset] = []
+        self.bad_samples: dict[str, BadSampleLog] = {}
 
     def setup(self, stage: str) -> None:
         """Open what the stage reads."""
         if stage == "fit":
-            if self._train is None:
+            if not self._train:
                 raise InputError("data.train is not set, so there is nothing to train on; use a training stage's YAML.")
-            self.train_set = self._train(self.root, self.seed)
-            self.val_set = self._val(self.root, self.seed) if self._val else None
+            self.train_set = self._built(self._train)
+            self.val_set = self._built(self._val) if self._val else None
         if stage == "test":
             if not self._test:
                 raise InputError("data.test is empty; name at least one data set, e.g. --data.test '[modelnet10/off/test]'.")
@@ -80,28 +79,58 @@ class Clip2xDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Endless epochs in global batches up to the trainer's last step, going on where an interrupted run stopped."""
         trainer = self._trainer()
-        sampler = GlobalBatchSampler(len(cast(Sized, self.train_set)), self.batch_size, trainer.max_steps, seed=self.seed,
-                                     rank=trainer.global_rank, world_size=trainer.world_size, start_step=trainer.global_step)
-        return DataLoader(self.train_set, batch_sampler=sampler, **self._loader_options())
+        per_device = self.batch_size_per_device
+        labels = getattr(self.train_set, "labels", None) if self.balance else None
+        sampler = GlobalBatchSampler(len(cast(Sized, self.train_set)), self.batch_size if per_device is None else per_device * trainer.world_size,
+                                     trainer.max_steps, seed=self.seed, rank=trainer.global_rank, world_size=trainer.world_size,
+                                     start_step=trainer.global_step, labels=None if labels is None else np.asarray(labels), balance=self.balance)
+        return DataLoader(self._guarded(self.train_set, "train"), batch_sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
         """Every validation sample once."""
-        return [] if self.val_set is None else self._exact_loader(self.val_set)
+        return [] if self.val_set is None else self._exact_loader(self.val_set, "val")
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """Every sample of each test set once."""
-        return [self._exact_loader(data) for data in self.test_sets]
+        return [self._exact_loader(data, name) for name, data in zip(self._test, self.test_sets, strict=True)]
 
-    def _exact_loader(self, data: Dataset[Any]) -> DataLoader[Any]:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Take the list of bad samples out of a batch and count them."""
+        if isinstance(batch, dict) and "bad_samples" in batch:
+            trainer = self._trainer()
+            name = "train" if trainer.training else "val" if trainer.validating or trainer.sanity_checking else self._test[dataloader_idx]
+            self.bad_samples[name].add(batch["bad_samples"])
+            return {key: value for key, value in batch.items() if key != "bad_samples"}
+        return batch
+
+    def _built(self, factories: DatasetFactory | Sequence[DatasetFactory]) -> Dataset[Any]:
+        if not isinstance(factories, Sequence):
+            return factories(self.root, self.seed)
+        parts = [factory(self.root, self.seed) for factory in factories]
+        return parts[0] if len(parts) == 1 else JoinedDatasets(parts)
+
+    def _exact_loader(self, data: Dataset[Any], name: str) -> DataLoader[Any]:
         trainer = self._trainer()
         if len(cast(Sized, data)) < trainer.world_size:
             raise InputError(f"{len(cast(Sized, data))} samples cannot be shared by {trainer.world_size} processes; lower --trainer.devices.")
         sampler = ExactSampler(cast(Sized, data), rank=trainer.global_rank, world_size=trainer.world_size)
-        return DataLoader(data, batch_size=self.batch_size, sampler=sampler, **self._loader_options())
+        batch_size = self.batch_size if self.batch_size_per_device is None else self.batch_size_per_device
+        return DataLoader(self._guarded(data, name), batch_size=batch_size, sampler=sampler, **self._loader_options())
+
+    def _guarded(self, data: Dataset[Any], name: str) -> Dataset[Any]:
+        """Wrap a data set so that bad samples are replaced, where that was asked for."""
+        if self.on_bad_sample == "raise":
+            return data
+        trainer = self._trainer()
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        path = folder / f"bad_samples{f'-rank{trainer.global_rank}' if trainer.world_size > 1 else ''}.jsonl"
+        self.bad_samples.setdefault(name, BadSampleLog(name, len(cast(Sized, data)), self.max_bad_share, path))
+        return ReplacingDataset(data)
 
     def _loader_options(self) -> dict[str, Any]:
         on_gpu = self._trainer().strategy.root_device.type == "cuda"
-        return {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0, "pin_memory": on_gpu}
+        workers = {"persistent_workers": True, "prefetch_factor": self.prefetch} if self.num_workers else {}
+        return {"num_workers": self.num_workers, "pin_memory": on_gpu, "collate_fn": collate, **workers}
 
     def _trainer(self) -> Any:
         if self.trainer is None:

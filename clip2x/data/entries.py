@@ -93,7 +93,7 @@ def carve(entries: EntryTable, share: float, seed: int) -> tuple[NDArray[np.int6
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def draw_shots(entries: EntryTable, shots: int, num_classes: int, seed: int) -> NDArray[np.int64]:
+def draw_shots(entries: EntryTable, shots: int, class_names: Sequence[str], seed: int) -> NDArray[np.int64]:
     """Choose `shots` objects of every class; fewer shots are a subset of more (same seed).
 
     Returns:
@@ -105,9 +105,9 @@ def draw_shots(entries: EntryTable, shots: int, num_classes: int, seed: int) -> 
     if shots < 1:
         raise InputError(f"shots must be at least 1, got {shots}.")
     chosen = []
-    for label in range(num_classes):
+    for label, name in enumerate(class_names):
         members = np.flatnonzero(entries.labels == label)
         if len(members) < shots:
-            raise InputError(f"class {label} has {len(members)} of the {shots} objects asked for; lower shots.")
+            raise InputError(f"class {name!r} has {len(members)} of the {shots} objects asked for; lower shots.")
         chosen.append(np.random.default_rng([seed, label]).permutation(members)[:shots])
     return np.sort(np.concatenate(chosen))

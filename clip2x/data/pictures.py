@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from clip2x.data.samplers import SampleKey
+from clip2x.data.samplers import SampleKey, key_parts
 from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.miniworld.captions import compose_caption
 from clip2x.types import CaptionedSample
@@ -48,7 +48,7 @@ class CaptionedPictures(Dataset[CaptionedSample]):
         return len(self.images) * int(self.num_views)
 
     def __getitem__(self, key: SampleKey | int) -> CaptionedSample:
-        index, epoch = (key.index, key.epoch) if isinstance(key, SampleKey) else (key, 0)
+        index, epoch = key_parts(key)
         rng = np.random.default_rng([self.seed, epoch, index])
         item, view = divmod(index, self.num_views)
         class_id, colour_id = int(self.class_id[item]), int(self.colour_id[item])

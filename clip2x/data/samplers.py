@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from clip2x.errors import InputError
@@ -19,6 +21,35 @@ class SampleKey:
     epoch: int
 
 
+def key_parts(key: SampleKey | int) -> tuple[int, int]:
+    """Take a key apart into index and epoch; a bare index belongs to epoch 0."""
+    return (key.index, key.epoch) if isinstance(key, SampleKey) else (int(key), 0)
+
+
+def balanced_order(labels: NDArray[np.integer[Any]], strength: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw an epoch in which rare classes come more often: a class of n samples takes a share in proportion to n^(1 - strength).
+
+    Every sample of a class is taken once before one is taken twice; the number of samples stays.
+
+    Args:
+        labels: (N,).
+        strength: 0 = as often as they are, 1 = all classes equally often.
+        rng: Of this epoch.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    shares = counts ** (1.0 - strength)
+    quota = shares / shares.sum() * len(labels)
+    number = np.floor(quota).astype(np.int64)
+    missing = len(labels) - int(number.sum())
+    number[np.argsort(number - quota, kind="stable")[:missing]] += 1
+    chosen = []
+    for label, count in zip(classes, number, strict=True):
+        members = np.flatnonzero(labels == label)
+        rounds = [rng.permutation(members) for _ in range(-(-int(count) // len(members)))]
+        chosen.append(np.concatenate([*rounds, members[:0]])[:count])
+    return rng.permutation(np.concatenate(chosen))
+
+
 class GlobalBatchSampler(Sampler[list[SampleKey]]):
     """Cut every epoch's permutation into global batches and give each process its share of each; the rest of an epoch is dropped.
 
@@ -29,19 +60,23 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         seed: Of the permutations.
         rank, world_size: This process among all.
         start_step: Steps that were taken before, for going on with an interrupted run.
+        labels: (N,) for balanced sampling. balance: its strength, see `balanced_order`; 0 takes every sample once an epoch.
 
     Raises:
         InputError: If there are fewer samples than a batch needs or the batch cannot be shared out.
     """
 
     def __init__(self, num_samples: int, batch_size: int, num_steps: int, *, seed: int = 0, rank: int = 0, world_size: int = 1,
-                 start_step: int = 0) -> None:
+                 start_step: int = 0, labels: NDArray[np.integer[Any]] | None = None, balance: float = 0.0) -> None:
+        if not 0 <= balance <= 1 or (balance and labels is None):
+            raise InputError(f"data.balance must lie in [0, 1] and needs data with labels, got {balance:g}.")
         if batch_size > num_samples:
             raise InputError(f"a batch of {batch_size} needs at least as many samples, there are {num_samples}; lower data.batch_size.")
         if batch_size % world_size:
             raise InputError(f"a batch of {batch_size} cannot be shared by {world_size} processes; choose a multiple.")
         self.num_samples, self.batch_size, self.num_steps, self.seed = num_samples, batch_size, num_steps, seed
         self.rank, self.world_size, self.start_step = rank, world_size, start_step
+        self.labels, self.balance = labels, balance
 
     def __len__(self) -> int:
         """Count all steps, those before `start_step` too: Lightning goes on counting batches where an interrupted run stopped."""
@@ -54,7 +89,10 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         for step in range(self.start_step, self.num_steps):
             if step // steps_per_epoch != epoch:
                 epoch = step // steps_per_epoch
-                order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
+                rng = np.random.default_rng([self.seed, epoch])
+                order = rng.permutation(self.num_samples)
+                if self.labels is not None and self.balance > 0:
+                    order = balanced_order(self.labels, self.balance, rng)
             first = step % steps_per_epoch * self.batch_size + self.rank * share
             yield [SampleKey(int(index), epoch) for index in order[first : first + share]]
 

@@ -33,7 +33,8 @@ class DepthViewEncoder(nn.Module):
         tower: `ClipTowers` (frozen) or an `ImageTower` that is trained; it normalises the colours itself.
         views: Name of a view preset, see `clip2x.depth.view_preset`. Official code: clip2point-10 in pre-training and few-shot,
             clip2point-6 (other angles) in its zero-shot script.
-        point_radius: Radius of a drawn point, in units of half the picture's side. Official code: 0.02.
+        point_radius: Radius of a drawn point, in units of half the picture's side, or `density` (see `clip2x.depth.density_radius`).
+            Official code: 0.02.
         chunk: Pictures encoded at a time, which bounds the memory; None encodes all at once. It does not change the features where the
             tower treats each picture alone (no BatchNorm in training mode). Ours.
 
@@ -43,7 +44,7 @@ class DepthViewEncoder(nn.Module):
     """
 
     def __init__(
-        self, tower: nn.Module, views: str = "clip2point-10", point_radius: float = 0.02, chunk: int | None = 64,
+        self, tower: nn.Module, views: str = "clip2point-10", point_radius: float | str = 0.02, chunk: int | None = 64,
     ) -> None:
         super().__init__()
         if chunk is not None and chunk < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -35,6 +36,12 @@ class Stream(IntEnum):
     MODELNET_TRAIN = 2
     MODELNET_TEST = 3
     SHAPENET = 4
+    SCANS_TRAIN = 5
+    SCANS_TEST = 6
+    STREET_TRAIN = 7
+    STREET_VAL = 8
+    ROOM_TRAIN = 9
+    ROOM_TEST = 10
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,16 @@ def make_object(class_name: str, stream: Stream, instance: int, *, seed: int = 0
     if class_name not in GENERATORS:
         raise InputError(f"the mini-world has no {class_name!r}; it has {', '.join(CLASS_NAMES)}.")
     rng = np.random.default_rng([seed, int(stream), CLASS_NAMES.index(class_name), instance])
-    parts = GENERATORS[class_name](rng)
+    return build_object(class_name, GENERATORS[class_name], rng)
+
+
+def build_object(name: str, generator: Callable[[np.random.Generator], list[Part]], rng: np.random.Generator) -> MiniObject:
+    """Draw a shape, stretch it a little and give it its materials; all from one stream of random numbers."""
+    parts = generator(rng)
     stretch = rng.uniform(0.85, 1.15, size=3)
     colour = list(COLOURS)[rng.integers(len(COLOURS))]
     mesh = _assemble([part.scaled(*stretch) for part in parts], _palette(colour, rng))
-    return MiniObject(mesh, class_name, colour)
+    return MiniObject(mesh, name, colour)
 
 
 def _palette(colour: str, rng: np.random.Generator) -> dict[str, Material]:

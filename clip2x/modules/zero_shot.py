@@ -29,14 +29,14 @@ class ZeroShotClassification(LightningModule):
         clip: The towers.
         output: Folder for `results.json`.
         views: View preset. Official code: `clip2point-6` in its zero-shot script, `clip2point-10` in pre-training's validation.
-        point_radius: Splat radii to evaluate, in units of half the picture's side. Official code: 0.02.
+        point_radius: Splat radii to evaluate, in units of half the picture's side; `density` chooses one for each cloud. Official code: 0.02.
         pooling: `cosine_sum` (official code: cosines are summed over the views) or `feature_mean`.
         templates: Name of the prompts in each data set's manifest, or templates with `{}`, several separated by `|`.
         profile: Printed on every line; `mini` results are not comparable with papers.
         seed: Of the bootstrap intervals; the data's own seed stands in the rows too.
     """
 
-    def __init__(self, clip: ClipTowers, output: Path, views: str = "clip2point-10", point_radius: list[float] | None = None,
+    def __init__(self, clip: ClipTowers, output: Path, views: str = "clip2point-10", point_radius: list[float | str] | None = None,
                  pooling: str = "cosine_sum", templates: str = "official_code", profile: str = "full", seed: int = 0) -> None:
         super().__init__()
         self.clip, self.output, self.views, self.pooling, self.templates = clip, Path(output), views, pooling, templates
@@ -89,17 +89,19 @@ class ZeroShotClassification(LightningModule):
 
     def _row(self, set_index: int, position: int, scores: Tensor, labels: Tensor) -> dict[str, Any]:
         data = self._data_sets()[set_index]
-        if len(labels) != len(data):
+        unread = len(data) - len(labels)
+        if unread and not self.trainer.datamodule.bad_samples:  # type: ignore[attr-defined]
             raise RuntimeError(f"{len(labels)} scores for {len(data)} samples: a process lost some")
+        notes = [*data.notes, *([f"{unread} of {len(data):,} samples could not be read and are left out."] if unread else [])]
         radius = self.point_radius[position]
         return {
-            "dataset": data.manifest.name, "variant": data.variant_name, "split": data.split, "method": f"CLIP depth views r={radius:g}",
+            "dataset": data.manifest.name, "variant": data.variant_name, "split": data.split, "method": f"CLIP depth views r={radius}",
             **classification_metrics(scores, labels, data.manifest.class_names, seed=self.seed),
             "prompts": list(self._prompts(data)), "seed": data.seed,
             "protocol": {
                 "profile": self.profile, "clip": self.clip.id, "views": self.views, "point_radius": radius, "image_size": self.clip.image_size,
                 "pooling": self.pooling, "num_points": data.num_points, "sampler": data.sampler, "up": data.up, "limit": data.limit,
-                "precision": self.clip.precision, "data": _source(data), "clip_seed": self.clip.metadata.get("seed"), "notes": list(data.notes),
+                "precision": self.clip.precision, "data": _source(data), "clip_seed": self.clip.metadata.get("seed"), "notes": notes,
             },
         }
 
@@ -143,7 +145,7 @@ class ZeroShotClassification(LightningModule):
         for radius, encoder in zip(self.point_radius, self.encoders, strict=True):
             grey = encoder.draw(points)  # type: ignore[operator]
             sheet = grey.permute(0, 2, 1, 3).flatten(0, 1).flatten(1, 2)
-            self.logger.experiment.add_image(f"depth_views/{self._data_sets()[set_index].manifest.name}/r={radius:g}", sheet.cpu()[None])
+            self.logger.experiment.add_image(f"depth_views/{self._data_sets()[set_index].manifest.name}/r={radius}", sheet.cpu()[None])
 
 
 def _source(data: Any) -> str:

@@ -1,0 +1,96 @@
+"""Labelled clouds for training, and several training sets as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from clip2x.data.augmentations import Augmentation, augment
+from clip2x.data.readers import open_dataset
+from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.transforms import choose_points
+from clip2x.errors import InputError
+from clip2x.geometry import unit_sphere
+from clip2x.types import PointSample
+
+
+class LabelledClouds(Dataset[PointSample]):
+    """The objects of a split with augmentation: points, rotation and so on are drawn anew in every epoch, as functions of (seed, epoch, index).
+
+    Args:
+        root: The data root.
+        seed: Of every draw.
+        name: `manifest/variant/split`, e.g. `modelnet40/off/train:fit`.
+        num_points: Points of a sample.
+        pool_points: Points that are read and cached per object; each epoch draws its `num_points` from them. As many as `num_points` if
+            not given, hence the same points in every epoch.
+        augmentations: Applied in this order after centring and scaling to the unit sphere.
+        shots: Objects per class, see `PointCloudDataset`.
+        limit, sampler, up, cache: See there.
+    """
+
+    def __init__(self, root: Path, seed: int, name: str, num_points: int = 1024, pool_points: int | None = None,
+                 augmentations: list[Augmentation] | None = None, shots: int | None = None, limit: int | None = None, sampler: str = "random",
+                 up: str | None = None, cache: Path | None = None) -> None:
+        pool = num_points if pool_points is None else pool_points
+        if pool < num_points:
+            raise InputError(f"pool_points must be at least num_points ({num_points}), got {pool}.")
+        extra: dict[str, Any] = {} if cache is None else {"cache": cache}
+        self.data = open_dataset(name, root, num_points=pool, seed=seed, shots=shots, limit=limit, sampler=sampler, up=up, **extra)
+        self.seed, self.num_points, self.augmentations = seed, num_points, tuple(augmentations or ())
+        self.class_names = self.data.class_names
+        self.notes = self.data.notes
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """The label of every object."""
+        return self.data.entries.labels
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, key: SampleKey | int) -> PointSample:
+        index, epoch = key_parts(key)
+        sample = self.data[index]
+        rng = np.random.default_rng([self.seed, epoch, index])
+        points = sample["points"]
+        if len(points) > self.num_points:
+            points = unit_sphere(torch.from_numpy(choose_points(points.numpy(), self.num_points, rng)))
+        changed = augment(points.numpy(), self.augmentations, rng)
+        return PointSample(points=torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32)), label=sample["label"], index=index)
+
+
+class JoinedDatasets(Dataset[Any]):
+    """Several data sets of one kind of sample, one behind the other; `index` counts through all of them.
+
+    Raises:
+        InputError: If their class names differ: a label would mean two things.
+    """
+
+    def __init__(self, parts: Sequence[Dataset[Any]]) -> None:
+        names = [getattr(part, "class_names", None) for part in parts]
+        if any(tuple(other or ()) != tuple(names[0] or ()) for other in names):
+            raise InputError("data.train joins data sets with different class names; train on one of them, or on data with texts.")
+        self.parts, self.class_names = tuple(parts), names[0]
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])  # type: ignore[arg-type]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels of all parts."""
+        return np.concatenate([np.asarray(part.labels) for part in self.parts])  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, key: SampleKey | int) -> Any:
+        index, epoch = key_parts(key)
+        which = int(np.searchsorted(self.starts, index, side="right")) - 1
+        inside = int(index - self.starts[which])
+        sample = self.parts[which][SampleKey(inside, epoch) if isinstance(key, SampleKey) else inside]
+        return {**sample, "index": index} if "index" in sample else sample
