@@ -217,5 +217,6 @@ def points_in_box(points: NDArray[np.floating[Any]], centre: NDArray[np.floating
         (N,), all False where nothing lies inside.
     """
     along_axes = (points - centre) @ points_from_box
-    inside: NDArray[np.bool_] = (np.abs(along_axes) <= np.asarray(size) / 2).all(axis=1)
+    x, y, z = (np.abs(along_axes) <= np.asarray(size) / 2).T  # not .all(axis=1): short rows make that twice as slow
+    inside: NDArray[np.bool_] = x & y & z
     return inside

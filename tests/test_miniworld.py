@@ -13,8 +13,9 @@ from clip2x.data.samplers import SampleKey
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.manifest import load_manifest
 from clip2x.miniworld.captions import COLOURS, caption_words, compose_caption
+from clip2x.miniworld.mesh_writer import SHAPENET_CLASSES, write_obj, write_off
 from clip2x.miniworld.objects import CLASS_NAMES, Stream, make_object
-from clip2x.miniworld.write import SYNSETS, MiniWorldSize, write_miniworld, write_obj, write_off
+from clip2x.miniworld.write import MiniWorldSize, write_miniworld
 
 NEEDED = {
     "bag", "bin", "box", "cabinet", "door", "shelf", "pillow", "sink", "bookshelf", "car", "truck", "bus", "trailer", "construction vehicle",
@@ -25,7 +26,7 @@ NEEDED = {
 def test_the_classes_that_the_data_sets_need_are_there() -> None:
     assert set(load_manifest("modelnet10").class_names) | NEEDED <= set(CLASS_NAMES)
     assert len(CLASS_NAMES) >= 36
-    assert set(SYNSETS) <= set(CLASS_NAMES)
+    assert set(SHAPENET_CLASSES) <= set(CLASS_NAMES)
 
 
 def test_objects_are_functions_of_seed_stream_and_instance() -> None:
@@ -90,7 +91,7 @@ def test_a_finished_mini_world_is_left_alone_and_others_things_are_not_overwritt
 def test_the_layout_is_modelnets_and_shapenets(tiny_world: Path) -> None:
     assert len(list((tiny_world / "ModelNet10").glob("*/test/*.off"))) == 20
     assert (tiny_world / "ModelNet10" / "night_stand" / "train" / "night_stand_0001.off").is_file()
-    assert len(list((tiny_world / "shapenet" / "ShapeNetCore.v2").glob("*/*/models/model_normalized.obj"))) == len(SYNSETS)
+    assert len(list((tiny_world / "shapenet" / "ShapeNetCore.v2").glob("*/*/models/model_normalized.obj"))) == len(SHAPENET_CLASSES)
 
 
 def test_pictures_are_drawn_anew_each_epoch_and_repeatably(tiny_world: Path) -> None:

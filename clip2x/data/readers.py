@@ -8,11 +8,15 @@ from typing import Any
 from clip2x.data.base import PointCloudDataset
 from clip2x.data.frames import FrameDataset
 from clip2x.data.modelnet import ModelNet
+from clip2x.data.nuscenes import NuScenesFrames, NuScenesObjects
+from clip2x.data.shapenet import ShapeNet, ShapeNetViews
+from clip2x.data.scanobjectnn import ScanObjectNN
 from clip2x.errors import InputError
 from clip2x.manifest import load_manifest
 
-READERS: dict[str, type[PointCloudDataset]] = {"modelnet": ModelNet}
-FRAME_READERS: dict[str, type[FrameDataset]] = {}
+READERS: dict[str, type[PointCloudDataset]] = {"modelnet": ModelNet, "nuscenes": NuScenesObjects, "shapenet": ShapeNet}
+FRAME_READERS: dict[str, type[FrameDataset]] = {"nuscenes": NuScenesFrames}
+VIEW_READERS: dict[str, type[ShapeNetViews]] = {"shapenet": ShapeNetViews}  # of variants that are pictures of objects
 
 
 def open_dataset(name: str, root: Path, **options: Any) -> PointCloudDataset:
