@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -46,6 +47,19 @@ class EntryTable(Sequence[Entry]):
         self.group_ids: NDArray[np.int32] = np.array(groups, dtype=np.int32)
         self.group_names = tuple(group_ids)
 
+    @classmethod
+    def from_arrays(cls, keys: NDArray[np.uint8], labels: NDArray[np.integer], group_ids: NDArray[np.integer],
+                    group_names: Sequence[str]) -> EntryTable:
+        """Pack entries whose keys are equally long: keys (N, K) UTF-8, labels (N,), group_ids (N,) positions in `group_names`."""
+        table = cls(())
+        count, length = keys.shape
+        table._keys = np.ascontiguousarray(keys).reshape(-1)
+        table._first = np.arange(count, dtype=np.int64) * length
+        table._last = table._first + length
+        table.labels, table.group_ids = np.asarray(labels, dtype=np.int32), np.asarray(group_ids, dtype=np.int32)
+        table.group_names = tuple(group_names)
+        return table
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -72,25 +86,31 @@ class EntryTable(Sequence[Entry]):
 def carve(entries: EntryTable, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split positions in two, the second with about `share` of the objects: of every class, or whole groups where objects have groups.
 
-    A class gives at least one object once it has two. Deterministic; both parts keep the order of `entries`.
+    A class gives at least one object once it has two; a recording goes to the second part or not by its name alone. Deterministic; both
+    parts keep the order of `entries`.
 
     Returns:
         Positions that stay, and positions that are held out; both sorted.
     """
     if not 0 < share < 1:
         raise InputError(f"the share to hold out must lie between 0 and 1, got {share:g}.")
-    rng = np.random.default_rng([seed, 0])
     held_out: NDArray[np.bool_] = np.zeros(len(entries), dtype=bool)
     if entries.group_names not in ((), ("",)):
-        order = rng.permutation(np.unique(entries.group_ids))
-        sizes = np.bincount(entries.group_ids, minlength=len(entries.group_names))[order]
-        count = int(np.searchsorted(np.cumsum(sizes), share * len(entries))) + 1
-        held_out = np.isin(entries.group_ids, order[: max(1, min(count, len(order) - 1))]) if len(order) > 1 else held_out
+        present = np.unique(entries.group_ids)
+        place = np.array([_place(entries.group_names[group], seed) for group in present])
+        chosen = present[place < share] if (place < share).any() else present[[place.argmin()]]
+        held_out = np.isin(entries.group_ids, chosen) if len(present) > 1 else held_out
     else:
+        rng = np.random.default_rng([seed, 0])
         for label in np.unique(entries.labels):
             members = rng.permutation(np.flatnonzero(entries.labels == label))
             held_out[members[: max(round(share * len(members)), int(len(members) > 1))]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _place(group: str, seed: int) -> float:
+    """Map the name of a recording to [0, 1): frames and objects of a data set are cut between the same recordings."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{group}".encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2.0**64
 
 
 def draw_shots(entries: EntryTable, shots: int, class_names: Sequence[str], seed: int) -> NDArray[np.int64]:
