@@ -54,6 +54,7 @@ class Variant:
     pattern: path of one object or recording below the folder with its ids in braces, e.g. `{synset}/{id}/model.obj`.
     class_names: the classes in label order where they are not the manifest's own.
     min_points: objects with fewer points are no samples.
+    views: pictures of every object, numbered from 0 in the pattern's `{view}`; None for variants without.
     """
 
     folder: str
@@ -65,6 +66,7 @@ class Variant:
     pattern: str | None = None
     class_names: tuple[str, ...] = ()
     min_points: int = 1
+    views: int | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ def _variant(raw: object, path: Path, where: str) -> Variant:
             raise BadFileError(f"{path}: {where}.splits.{key}.of names {split.of!r}, which is no split of this variant.")
     if not isinstance(values.get("min_points", 1), int) or values.get("min_points", 1) < 1:
         raise BadFileError(f"{path}: {where}.min_points must be a whole number of at least 1.")
+    if values.get("views") is not None and (not isinstance(values["views"], int) or values["views"] < 1):
+        raise BadFileError(f"{path}: {where}.views must be a whole number of at least 1, or left out.")
     values["class_names"] = _names(values.get("class_names") or [], path, f"{where}.class_names")
     rows = tuple((float(row[0]), float(row[1]), float(row[2])) for row in rotation)
     return Variant(**{**values, "ours_from_files": rows, "splits": splits})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clip2x.miniworld.write import MiniWorldSize, write_miniworld
+from clip2x.miniworld.write import SIZES, write_miniworld
 from clip2x.stage_cli import run_stage
 
 REPO = Path(__file__).resolve().parents[1]
@@ -23,10 +23,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the smallest mini-world: one to two objects per class."""
+    """Write the smallest mini-world."""
     root = tmp_path_factory.mktemp("tiny") / "miniworld"
-    size = MiniWorldSize(train_pictures=2, val_pictures=1, views=2, image_size=64, modelnet_train=1, modelnet_test=2, shapenet=1)
-    write_miniworld(root, seed=5, size=size, workers=2)
+    write_miniworld(root, seed=5, size=SIZES["tiny"], workers=2)
     return root
 
 

@@ -52,7 +52,7 @@ def trainer(folder: Path, steps: int = 4) -> Trainer:
                    check_val_every_n_epoch=None, num_sanity_val_steps=0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def clouds(tmp_path: Path) -> Path:
     """ModelNet40's text layout with 12 clouds of each of three classes, in a folder whose name has a blank and an umlaut."""
     root = tmp_path / "daten ä"
@@ -129,7 +129,8 @@ def test_several_sets_are_joined(clouds: Path, tmp_path: Path) -> None:
 
 def test_several_test_sets_and_batch_sizes(clouds: Path, tmp_path: Path) -> None:
     model = Recorder()
-    data = Clip2xDataModule(clouds, test=["modelnet10/text/train", "modelnet10/text/test:val"], batch_size_per_device=5, num_points=16, cache=tmp_path)
+    data = Clip2xDataModule(clouds, test=["modelnet10/text/train", "modelnet10/text/test:val"], batch_size_per_device=5, num_points=16,
+                            cache=tmp_path)
     trainer(tmp_path).test(model, datamodule=data, verbose=False)
     first = [index for loader, indices in model.seen["test"] if loader == 0 for index in indices]
     assert first == list(range(36)) and max(len(indices) for _, indices in model.seen["test"]) == 5

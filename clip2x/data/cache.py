@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clip2x.data.base import PointCloudDataset
+from clip2x.data.entries import Entry
 from clip2x.data.files import BROKEN_ARRAY
 from clip2x.storage import atomic_path
+
+SAMPLING = 1  # part of the names of sampled points: raise it when a change alters the points that come out
 
 
 class SampleCache:
@@ -56,3 +60,35 @@ def default_cache_folder() -> Path | None:
         return Path.home() / ".cache" / "clip2x"
     except RuntimeError:
         return None
+
+
+def sample_cache(folder: Path | None) -> SampleCache | None:
+    """Say where a data set keeps sampled points: below `folder`, below the default cache folder if not given, None where there is neither."""
+    chosen = default_cache_folder() if folder is None else Path(folder)
+    return None if chosen is None else SampleCache(chosen / "samples")
+
+
+class SampledPoints(PointCloudDataset):
+    """Objects whose points are kept in a cache, since reading them is slow (meshes, long text files). `cache` is set before the index is made."""
+
+    cache: SampleCache | None
+
+    def is_cached(self) -> bool:
+        """Say whether points of this variant are worth keeping."""
+        return True
+
+    def raw_points(self, entry: Entry) -> NDArray[np.float32]:
+        """Take `num_points` of an object from the cache, or read it and fill the cache."""
+        if self.cache is None or not self.is_cached():
+            return super().raw_points(entry)
+        try:
+            path = self.cache.path(self.folder / entry.key, entry.key, self.num_points, self.seed, self.sampler, SAMPLING)
+        except OSError:
+            raise self.not_found(f"{entry.key} is gone") from None
+        points = self.cache.get(path, (self.num_points, 3))
+        if points is None:
+            points = super().raw_points(entry)
+            self.cache.put(path, points)
+            if self.cache.problem is not None and self.cache.problem not in self.notes:
+                self.notes.append(self.cache.problem)
+        return points

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from clip2x.data.base import PublishedData
 from clip2x.data.frames import FrameDataset
 from clip2x.data.images import read_image
-from clip2x.data.readers import FRAME_READERS, READERS
+from clip2x.data.readers import FRAME_READERS, READERS, VIEW_READERS
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 from clip2x.manifest import Manifest, load_manifest
 from clip2x.storage import sha256_of_file
@@ -24,8 +24,10 @@ LISTED = 10  # problems that are kept with their text
 class SplitReport:
     """What was found of one split.
 
-    what: `samples` or `frames`. status: `complete`, `partial`, `absent` or `broken`. expected: as the manifest states it, None where it does
-    not. notes: what the reader noticed. problems: files that cannot be used, the first ones with their reasons; num_problems: all of them.
+    what: `samples`, `frames`, or `views` (objects with all their pictures). status: `complete`, `partial`, `absent`, `broken`,
+    or `present` where the manifest states no count to compare with.
+    expected: as the manifest states it, None where it does not. notes: what the reader noticed. problems: files that cannot be used, the
+    first ones with their reasons; num_problems: all of them.
     """
 
     variant: str
@@ -67,26 +69,34 @@ def check_data(name: str, root: Path, *, deep: bool = False) -> list[SplitReport
     for key in [variant] if variant else list(manifest.variants):
         for split, facts in manifest.variants[key].splits.items():
             if facts.of is None:
-                reports += [_examined(manifest, key, split, what, Path(root), deep) for what in _kinds(manifest)]
+                of_split = [_examined(manifest, key, split, what, Path(root), deep) for what in _kinds(manifest, key)]
+                for report in of_split[1:]:  # objects are as complete as the frames that they are cut out of
+                    if report.status == "present":
+                        report.status = of_split[0].status
+                reports += of_split
         if deep and any(report.variant == key and report.status != "absent" for report in reports):
             _compare_hashes(manifest, key, Path(root), [report for report in reports if report.variant == key])
     return reports
 
 
 def complete_variants(reports: Sequence[SplitReport]) -> list[str]:
-    """List the variants that are there in full."""
+    """List the variants of which nothing is known to be missing."""
     variants = dict.fromkeys(report.variant for report in reports)
-    return [variant for variant in variants if all(report.status == "complete" for report in reports if report.variant == variant)]
+    return [variant for variant in variants if all(
+        report.status in ("complete", "present") for report in reports if report.variant == variant)]
 
 
-def _kinds(manifest: Manifest) -> list[str]:
+def _kinds(manifest: Manifest, variant: str) -> list[str]:
+    if manifest.variants[variant].views is not None:
+        return ["views"]
     return (["frames"] if manifest.reader in FRAME_READERS else []) + ["samples"]
 
 
 def _examined(manifest: Manifest, variant: str, split: str, what: str, root: Path, deep: bool) -> SplitReport:
     facts = manifest.variants[variant].splits[split]
     expected = facts.frames if what == "frames" else facts.samples
-    reader: Any = (FRAME_READERS if what == "frames" else READERS)[manifest.reader]
+    readers: dict[str, Any] = {"frames": FRAME_READERS, "views": VIEW_READERS, "samples": READERS}
+    reader = readers[what][manifest.reader]
     try:
         data: PublishedData = reader(manifest, root=root, variant=variant, split=split)
     except DataNotFoundError as error:
@@ -96,7 +106,8 @@ def _examined(manifest: Manifest, variant: str, split: str, what: str, root: Pat
         report.add_problem(str(error))
         return report
     found = len(data)  # type: ignore[arg-type]
-    report = SplitReport(variant, split, what, "complete" if expected in (None, found) else "partial", found, expected, list(data.notes))
+    status = "present" if expected is None else "complete" if found == expected else "partial"
+    report = SplitReport(variant, split, what, status, found, expected, list(data.notes))
     if deep:
         for problem in _problems(data, f"{manifest.name}/{variant}/{split}"):
             report.add_problem(problem)

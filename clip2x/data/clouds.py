@@ -83,7 +83,7 @@ class JoinedDatasets(Dataset[Any]):
     @property
     def labels(self) -> NDArray[np.int64]:
         """The labels of all parts."""
-        return np.concatenate([np.asarray(part.labels) for part in self.parts])  # type: ignore[attr-defined]
+        return np.concatenate([np.asarray(part.labels, dtype=np.int64) for part in self.parts])  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return int(self.starts[-1])

@@ -109,31 +109,46 @@ def read_shape(path: Path | str, *, columns: int | None = None) -> Shape:
         raise BadFileError(f"{place}: is a folder; give a file with one of the endings {' '.join(SUFFIXES)}.")
     if suffix not in SUFFIXES:
         raise BadFileError(f"{place}: unknown ending {suffix!r}; accepted are {' '.join(SUFFIXES)}.")
-    try:
-        content = place.read_bytes()
-    except FileNotFoundError:
-        raise DataNotFoundError(f"{place}: there is no such file.") from None
-    except OSError as error:
-        raise BadFileError(f"{place}: cannot be read ({error.strerror or error}).") from error
-    if not content.strip():
-        raise BadFileError(f"{place}: the file is empty.")
+    content = read_content(place)
     shape = _read_floats(content, place, columns) if suffix == ".bin" else READERS[suffix](content, place)
-    return _checked(shape, place)
+    return checked(shape, place)
 
 
-def _checked(shape: Shape, path: Path) -> Shape:
-    """Refuse what no encoder can use."""
+def read_content(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        DataNotFoundError: If there is no such file.
+        BadFileError: If it cannot be read or is empty.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataNotFoundError(f"{path}: there is no such file.") from None
+    except OSError as error:
+        raise BadFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    if not content.strip():
+        raise BadFileError(f"{path}: the file is empty.")
+    return content
+
+
+def checked(shape: Shape, path: Path) -> Shape:
+    """Refuse what no encoder can use.
+
+    Raises:
+        BadFileError: If there is nothing in it, a coordinate is not finite or out of range, an index is out of range, or it has no extent.
+    """
     points, faces = shape.points, shape.faces
     if len(points) == 0:
         raise BadFileError(f"{path}: there are no {'points' if faces is None else 'vertices'} in it.")
-    broken = np.flatnonzero(~np.isfinite(points).all(axis=1))
     kind = "point" if faces is None else "vertex"
-    if len(broken):
+    if not np.isfinite(points).all():
+        broken = np.flatnonzero(~np.isfinite(points).all(axis=1))
         raise BadFileError(f"{path}: {len(broken)} of {len(points)} {'points' if faces is None else 'vertices'} have NaN or infinite "
                            f"coordinates, first {kind} {broken[0]}; remove them.")
     if float(np.abs(points).max()) > LARGEST:
         raise BadFileError(f"{path}: coordinates go up to {np.abs(points).max():.3g}; at most {LARGEST:g} is accepted, rescale the file.")
-    if float(np.ptp(points, axis=0).max()) < SMALLEST_EXTENT:
+    if float(np.ptp(np.ascontiguousarray(points.T), axis=1).max()) < SMALLEST_EXTENT:
         raise BadFileError(f"{path}: all {len(points)} points lie in one place; a shape needs an extent.")
     if faces is not None:
         _check_faces(points, faces, path)
@@ -263,7 +278,7 @@ def _table(values: object, path: Path) -> NDArray[np.float64]:
     if array.ndim != 2 or not 3 <= array.shape[1] <= MOST_COLUMNS:
         hint = "; transpose it" if array.ndim == 2 and array.shape[0] == 3 else ""
         raise BadFileError(f"{path}: points must be a table of N rows with x, y, z and further columns, found {array.shape}{hint}.")
-    with np.errstate(invalid="ignore"):  # signalling NaN, which `_checked` refuses
+    with np.errstate(invalid="ignore"):  # signalling NaN, which `checked` refuses
         return array[:, :3].astype(np.float64)
 
 

@@ -11,17 +11,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2x.data.base import PointCloudDataset
-from clip2x.data.cache import SampleCache, default_cache_folder
+from clip2x.data.cache import SampledPoints, sample_cache
 from clip2x.data.entries import Entry
 from clip2x.data.files import points_of, read_shape
 from clip2x.errors import BadFileError, InputError
 from clip2x.manifest import Manifest
 
-SAMPLING = 1  # part of the cache's file names: raise it when a change alters the points that come out
 
-
-class ModelNet(PointCloudDataset):
+class ModelNet(SampledPoints):
     """ModelNet10 or ModelNet40 (Wu et al., 3D ShapeNets, CVPR 2015).
 
     Labels follow the manifest's class order whatever the order of folders or of `shape_names.txt`. Objects are sorted by class and name,
@@ -51,8 +48,7 @@ class ModelNet(PointCloudDataset):
             BadFileError: If a list or an array does not have the published form.
         """
         self._arrays: dict[str, NDArray[np.float32]] = {}
-        folder = default_cache_folder() if cache is None else Path(cache)
-        self.cache = None if folder is None else SampleCache(folder / "samples")
+        self.cache = sample_cache(cache)
         super().__init__(manifest, root=root, variant=variant, split=split, num_points=num_points, seed=seed, up=up, limit=limit,
                          sampler=sampler, shots=shots)
 
@@ -74,21 +70,9 @@ class ModelNet(PointCloudDataset):
             return cloud
         return points_of(read_shape(self.folder / entry.key), self.num_points, rng, self.sampler)
 
-    def raw_points(self, entry: Entry) -> NDArray[np.float32]:
-        """Take `num_points` of an object from the cache, or read it and fill the cache."""
-        if self.variant.format == "hdf5" or self.cache is None:
-            return super().raw_points(entry)
-        try:
-            path = self.cache.path(self.folder / entry.key, entry.key, self.num_points, self.seed, self.sampler, SAMPLING)
-        except OSError:
-            raise self.not_found(f"{entry.key} is gone") from None
-        points = self.cache.get(path, (self.num_points, 3))
-        if points is None:
-            points = super().raw_points(entry)
-            self.cache.put(path, points)
-            if self.cache.problem is not None and self.cache.problem not in self.notes:
-                self.notes.append(self.cache.problem)
-        return points
+    def is_cached(self) -> bool:
+        """Say whether points are worth keeping: of arrays they are not."""
+        return self.variant.format != "hdf5"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the arrays behind when the data set is sent to another process; each process reads its own. No file is kept open."""

@@ -9,14 +9,16 @@ from clip2x.data.base import PointCloudDataset
 from clip2x.data.frames import FrameDataset
 from clip2x.data.modelnet import ModelNet
 from clip2x.data.nuscenes import NuScenesFrames, NuScenesObjects
-from clip2x.data.shapenet import ShapeNet, ShapeNetViews
 from clip2x.data.scanobjectnn import ScanObjectNN
+from clip2x.data.shapenet import ShapeNet, ShapeNetViews
 from clip2x.data.sunrgbd import SunRgbdFrames, SunRgbdObjects
 from clip2x.errors import InputError
 from clip2x.manifest import load_manifest
 
-READERS: dict[str, type[PointCloudDataset]] = {"modelnet": ModelNet, "nuscenes": NuScenesObjects, "shapenet": ShapeNet}
-FRAME_READERS: dict[str, type[FrameDataset]] = {"nuscenes": NuScenesFrames}
+READERS: dict[str, type[PointCloudDataset]] = {
+    "modelnet": ModelNet, "shapenet": ShapeNet, "scanobjectnn": ScanObjectNN, "nuscenes": NuScenesObjects, "sunrgbd": SunRgbdObjects,
+}
+FRAME_READERS: dict[str, type[FrameDataset]] = {"nuscenes": NuScenesFrames, "sunrgbd": SunRgbdFrames}
 VIEW_READERS: dict[str, type[ShapeNetViews]] = {"shapenet": ShapeNetViews}  # of variants that are pictures of objects
 
 

@@ -55,7 +55,8 @@ def near_origin(points: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     Ours: beyond 1,000 times their extent (geographic coordinates, for example), where float32 resolves less than 1/16,000 of the extent.
     Elsewhere the points are returned as they are.
     """
-    low, high = points.min(axis=0), points.max(axis=0)
+    columns = np.ascontiguousarray(points.T)  # reductions along rows of three are ten times slower
+    low, high = columns.min(axis=1), columns.max(axis=1)
     if float(np.maximum(np.abs(low), np.abs(high)).max()) > 1000.0 * float((high - low).max()):
         shifted: NDArray[np.floating[Any]] = points - (low + high) / 2
         return shifted

@@ -24,8 +24,8 @@ class BoxNoise:
     invented: boxes per picture with no object (mean of a Poisson law). least_px: shorter sides are not detected.
     """
 
-    jitter: float = 0.05
-    missed: float = 0.15
+    jitter: float = 0.07
+    missed: float = 0.25
     doubled: float = 0.08
     part: float = 0.06
     invented: float = 0.3

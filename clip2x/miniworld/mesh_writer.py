@@ -44,7 +44,7 @@ def write_modelnet(root: Path, *, seed: int, train: int, test: int, pool: Execut
 
 
 def write_shapenet(root: Path, *, seed: int, train: int, test: int, pool: Executor) -> None:
-    """Write ShapeNetCore.v2 (OBJ, MTL, textures), the clouds of ShapeNet55 and its lists, `train` and `test` objects of every mini-world class."""
+    """Write ShapeNetCore.v2 (OBJ, MTL, textures), ShapeNet55's clouds and lists, `train` and `test` objects of every mini-world class."""
     manifest = load_manifest("shapenet")
     tasks: list[tuple[str, int, int, Path, Path]] = []
     lists: dict[str, list[str]] = {"train": [], "test": []}

@@ -11,15 +11,24 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from clip2x.errors import InputError
-from clip2x.miniworld.mesh_writer import write_modelnet
+from clip2x.miniworld.mesh_writer import write_modelnet, write_shapenet
+from clip2x.miniworld.nuscenes_writer import StreetSize, write_streets
 from clip2x.miniworld.pictures_writer import write_pictures
+from clip2x.miniworld.scans import write_scans
+from clip2x.miniworld.sunrgbd_writer import write_rooms
 from clip2x.storage import atomic_path, check_writable
 
 
 @dataclass(frozen=True)
 class MiniWorldSize:
-    """How much is made: objects per class and stream, views per object, pixels. All ours."""
+    """How much is made; the default is the mini profile's. All ours.
+
+    Of pictures, ModelNet, ShapeNet and scans objects per class, of rooms frames, of streets key frames per drive. `views` and `image_size`
+    belong to the pictures, widths to the cameras of rooms and streets, all in pixels but `views`.
+    """
 
     train_pictures: int = 100
     val_pictures: int = 6
@@ -27,7 +36,27 @@ class MiniWorldSize:
     image_size: int = 64
     modelnet_train: int = 10
     modelnet_test: int = 40
-    shapenet: int = 2
+    shapenet_train: int = 16
+    shapenet_test: int = 4
+    scans_train: int = 8
+    scans_test: int = 10
+    rooms_train: int = 160
+    rooms_test: int = 120
+    room_width_px: int = 280
+    street_drives_train: int = 8
+    street_drives_val: int = 2
+    street_frames_train: int = 5
+    street_frames_val: int = 10
+    street_width_px: int = 400
+
+
+SIZES = {
+    "tiny": MiniWorldSize(train_pictures=2, val_pictures=1, views=2, modelnet_train=1, modelnet_test=2, shapenet_train=2, shapenet_test=1,
+                          scans_train=2, scans_test=1, rooms_train=4, rooms_test=4, room_width_px=140, street_drives_train=2, street_drives_val=1,
+                          street_frames_train=1, street_frames_val=1, street_width_px=160),
+    "mini": MiniWorldSize(),
+}
+"""The one knob: `tiny` for tests, `mini` for the mini profile."""
 
 
 def write_miniworld(root: Path, *, seed: int = 0, size: MiniWorldSize | None = None, workers: int | None = None) -> bool:
@@ -59,6 +88,15 @@ def write_miniworld(root: Path, *, seed: int = 0, size: MiniWorldSize | None = N
         write_pictures(root / "pictures.h5", stamp, seed=seed, train=size.train_pictures, val=size.val_pictures, views=size.views,
                        image_size=size.image_size, pool=pool)
         write_modelnet(root, seed=seed, train=size.modelnet_train, test=size.modelnet_test, pool=pool)
+        write_shapenet(root, seed=seed, train=size.shapenet_train, test=size.shapenet_test, pool=pool)
+        with tqdm(total=15 * (size.scans_train + size.scans_test), desc="mini-world ScanObjectNN", unit="object") as bar:
+            write_scans(root, seed=seed, train=size.scans_train, test=size.scans_test, pool=pool, bar=bar)
+        with tqdm(total=size.rooms_train + size.rooms_test, desc="mini-world SUN RGB-D", unit="frame") as bar:
+            write_rooms(root, seed=seed, train=size.rooms_train, test=size.rooms_test, width_px=size.room_width_px, pool=pool, bar=bar)
+        streets = StreetSize(size.street_drives_train, size.street_drives_val, size.street_frames_train, size.street_frames_val,
+                             size.street_width_px, size.street_width_px * 9 // 16)
+        with tqdm(total=streets.key_frames(), desc="mini-world nuScenes", unit="frame") as bar:
+            write_streets(root, seed=seed, size=streets, pool=pool, bar=bar)
     with atomic_path(done) as temporary:
         temporary.write_text(json.dumps(stamp, indent=1))
     (root / ".writing").unlink()
