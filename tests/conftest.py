@@ -46,8 +46,8 @@ def pretrain_arguments(world: Path, folder: Path, *, steps: int) -> list[str]:
             "--trainer.val_check_interval", str(steps), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
-def eval_arguments(world: Path, clip: Path, folder: Path) -> list[str]:
-    """Build the command line of stage eval_zeroshot, mini profile, on a tiny mini-world."""
+def eval_arguments(world: Path, clip: Path, folder: Path, test: str = "modelnet10/off/test") -> list[str]:
+    """Build the command line of stage eval_zeroshot, mini profile, on a tiny mini-world; an empty `test` leaves the stage's own test sets."""
     return ["test", "--config", "eval_zeroshot", "--config", "mini/eval_zeroshot", "--data.root", str(world), "--model.clip.pretrained", str(clip),
             "--model.output", str(folder), "--trainer.logger.save_dir", str(folder), "--trainer.accelerator", "cpu",
-            "--trainer.enable_progress_bar", "false", "--data.cache", str(folder / "cache")]
+            "--trainer.enable_progress_bar", "false", "--data.cache", str(folder / "cache"), *(["--data.test", f"[{test}]"] if test else [])]

@@ -146,7 +146,8 @@ def test_one_module_reads_them_all(tiny_world: Path, tmp_path: Path) -> None:
     model = Recorder()
     data = Clip2xDataModule(tiny_world, test=OBJECTS, num_points=64, batch_size=16, limit=6, num_workers=1, cache=tmp_path)
     trainer(tmp_path).test(model, datamodule=data, verbose=False)
-    seen = {loader: sorted(index for number, indices in model.seen["test"] if number == loader for index in indices) for loader in range(len(OBJECTS))}
+    seen = {loader: sorted(index for number, indices in model.seen["test"] if number == loader for index in indices)
+            for loader in range(len(OBJECTS))}
     assert all(indices == list(range(len(indices))) and 1 <= len(indices) <= 6 for indices in seen.values())
     train = [partial(LabelledClouds, name=f"scanobjectnn/{variant}/train", num_points=64, cache=tmp_path) for variant in ("obj_bg", "pb_t25")]
     fitted = Recorder()
@@ -242,5 +243,5 @@ def test_unknown_data_sets_and_splits_are_answered_with_the_known_ones(tiny_worl
         open_dataset("scanobjectnn/obj_bg/val", tiny_world)
     with pytest.raises(InputError, match="has no split 'train:test'"):
         open_dataset("scanobjectnn/obj_bg/train:test", tiny_world)
-    with pytest.raises(InputError, match="no manifest is called 'scannet'; there are modelnet10, modelnet40, nuscenes, scanobjectnn, shapenet, sunrgbd"):
+    with pytest.raises(InputError, match="no manifest is called 'scannet'; there are modelnet10, modelnet40, nuscenes, scanobjectnn"):
         open_dataset("scannet/v2/val", tiny_world)

@@ -91,7 +91,7 @@ def test_a_finished_mini_world_is_left_alone_and_others_things_are_not_overwritt
 def test_the_layout_is_modelnets_and_shapenets(tiny_world: Path) -> None:
     assert len(list((tiny_world / "ModelNet10").glob("*/test/*.off"))) == 20
     assert (tiny_world / "ModelNet10" / "night_stand" / "train" / "night_stand_0001.off").is_file()
-    assert len(list((tiny_world / "shapenet" / "ShapeNetCore.v2").glob("*/*/models/model_normalized.obj"))) == len(SHAPENET_CLASSES)
+    assert len(list((tiny_world / "shapenet" / "ShapeNetCore.v2").glob("*/*/models/model_normalized.obj"))) == 3 * len(SHAPENET_CLASSES)
 
 
 def test_pictures_are_drawn_anew_each_epoch_and_repeatably(tiny_world: Path) -> None:

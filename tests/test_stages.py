@@ -86,6 +86,16 @@ def test_eval_zeroshot_writes_the_contracted_results(tiny_world: Path, tiny_clip
     assert any(tmp_path.glob("events.out.tfevents.*"))
 
 
+def test_eval_zeroshot_reads_objects_and_scenes(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    """The test sets of the mini profile's own YAML; a radius by density beside a fixed one; a bad sample is left out and said so."""
+    run_stage([*eval_arguments(tiny_world, tiny_clip, tmp_path, test=""), "--data.limit", "3", "--model.point_radius", "[0.045, density]",
+               "--data.on_bad_sample", "skip"])
+    rows = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert [row["dataset"] for row in rows[::2]] == ["modelnet10", "scanobjectnn", "sunrgbd", "nuscenes"]
+    assert {row["method"] for row in rows} == {"CLIP depth views r=0.045", "CLIP depth views r=density"}
+    assert [row["num_classes"] for row in rows[::2]] == [10, 15, 10, 10] and {row["num_samples"] for row in rows} == {3}
+
+
 def test_eval_zeroshot_gives_the_same_numbers_on_two_processes(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
     """Seven samples a rank or fewer, in uneven batches: nothing is counted twice and nothing hangs."""
     tables = {}

@@ -160,10 +160,6 @@ class PointCloudDataset(PublishedData, Dataset[PointSample]):
         """Centre and scale the chosen points (num_points, 3): mean 0, largest norm 1."""
         return unit_sphere(points)
 
-    def parts(self, entries: EntryTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Cut a split in the positions of `:fit` and of `:val`."""
-        return carve(entries, HELD_OUT_SHARE, seed=0)
-
     def _entries_of_split(self) -> EntryTable:
         part: Split = self.variant.splits[self.official_split]
         whole = self.official_split if part.of is None else part.of
@@ -179,7 +175,7 @@ class PointCloudDataset(PublishedData, Dataset[PointSample]):
                 raise self.not_found(f"{self.split} is a part of all {expected:,} samples of {whole}, but {len(entries):,} are there")
             entries = entries.select(np.random.default_rng(part.seed).permutation(len(entries))[part.start:part.stop])
         if self.part:
-            entries = entries.select(self.parts(entries)[PARTS.index(self.part)])
+            entries = entries.select(carve(entries, HELD_OUT_SHARE, seed=0)[PARTS.index(self.part)])
         if self.shots is not None:
             entries = entries.select(draw_shots(entries, self.shots, self.class_names, self.seed))
         if self.limit is not None and self.limit < len(entries):

@@ -126,11 +126,6 @@ class NuScenesFrames(FrameDataset):
         enough = self.tables["sample_annotation.num_lidar_pts"][self._annotations] >= least
         return self._annotations[(labels >= 0) & enough], int(((labels >= 0) & ~enough).sum())
 
-    def held_out_scenes(self) -> NDArray[np.integer[Any]]:
-        """List the scenes, as rows, that make up the part `:val` of a whole split."""
-        scenes: NDArray[np.integer[Any]] = self.tables["sample.scene_token"][self.samples[self._parts(self.samples)[1]]]
-        return np.unique(scenes)
-
     def slot_of(self, annotation: int) -> int:
         """Find the position in `tokens` of the frame that an annotation belongs to."""
         return int(self._slot_of_sample[self.tables["sample_annotation.sample_token"][annotation]])
@@ -349,11 +344,6 @@ class NuScenesObjects(PointCloudDataset):
         tables = frames.tables
         scenes = tables["sample.scene_token"][tables["sample_annotation.sample_token"][rows]]
         return EntryTable.from_arrays(_hex(tables["sample_annotation.token"][rows]), frames.labels_of(rows), scenes, tables.texts("scene.name"))
-
-    def parts(self, entries: EntryTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Hold out the objects of the scenes whose frames `NuScenesFrames` holds out."""
-        held_out = np.isin(entries.group_ids, self.frames.held_out_scenes())
-        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
     def load(self, entry: Entry, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
         """Cut one object out of its frame; the last frame is kept, since its objects are often asked for one after the other."""
