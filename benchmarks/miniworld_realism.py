@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from clip2x.data.nuscenes import NuScenesFrames
-from clip2x.data.sunrgbd import SunRgbdFrames
+from clip2x.data.nuscenes.reader import NuScenesFrames
+from clip2x.data.sunrgbd.reader import SunRgbdFrames
 from clip2x.errors import Clip2xError, DataNotFoundError
 from clip2x.geometry import points_in_box, project_points, transform_points
 from clip2x.types import Box3D, Camera, SceneFrame

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clip2x.data.nuscenes_tables import open_tables
+from clip2x.data.nuscenes.tables import open_tables
 
 # Records of v1.0-trainval, rounded up (issue: 2.6 M sample_data and ego_pose, 1.17 M annotations, 64 k instances, 34 k samples, 850 scenes).
 SIZES = {"scene": 850, "sample": 34_149, "instance": 64_386, "sample_data": 2_631_083, "ego_pose": 2_631_083, "sample_annotation": 1_166_187}

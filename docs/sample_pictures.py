@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from clip2x.data.formats.textured_obj import read_textured_obj
 from clip2x.data.images import read_image
-from clip2x.data.nuscenes import NuScenesFrames
+from clip2x.data.nuscenes.reader import NuScenesFrames
 from clip2x.data.readers import open_dataset
-from clip2x.data.sunrgbd import SunRgbdFrames
-from clip2x.data.textured_obj import read_textured_obj
+from clip2x.data.sunrgbd.reader import SunRgbdFrames
 from clip2x.depth import grey_from_depth, rasterize, view_preset
 from clip2x.geometry import project_points, transform_points
 from clip2x.meshes import render_views

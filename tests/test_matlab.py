@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clip2x.data.matlab import read_texts
+from clip2x.data.formats.matlab import read_texts
 from clip2x.errors import BadFileError
 
 # scipy 1.17.1: savemat({"alltrain": a 1 x 2 cell array of the texts below, "n": three numbers}, do_compression=True)

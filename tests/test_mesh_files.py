@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from clip2x.data.files import SUFFIXES, read_shape
-from clip2x.data.off import parse_line_by_line, parse_off, parse_triangles_in_bulk
-from clip2x.data.pcd import _unpack_lzf
+from clip2x.data.formats.off import parse_line_by_line, parse_off, parse_triangles_in_bulk
+from clip2x.data.formats.pcd import _unpack_lzf
 from clip2x.errors import BadFileError, Clip2xError
 
 SQUARE = "0 0 0\n1 0 0\n1 1 0\n0 1 0\n"

@@ -5,7 +5,7 @@ import pytest
 
 from clip2x.errors import InputError
 from clip2x.meshes import Material, Mesh, render_views, sample_surface
-from clip2x.miniworld.parts import box
+from clip2x.miniworld.shapes.parts import box
 
 
 def cube(texture: np.ndarray | None = None) -> Mesh:

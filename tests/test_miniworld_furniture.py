@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clip2x.miniworld.carpentry import finished
-from clip2x.miniworld.furniture import FURNITURE
-from clip2x.miniworld.indoor import INDOOR
-from clip2x.miniworld.parts import Part, Points, box
+from clip2x.miniworld.shapes.carpentry import finished
+from clip2x.miniworld.shapes.furniture import FURNITURE
+from clip2x.miniworld.shapes.indoor import INDOOR
+from clip2x.miniworld.shapes.parts import Part, Points, box
 
 GENERATORS = {**FURNITURE, **INDOOR}
 NUM_SEEDS = 25

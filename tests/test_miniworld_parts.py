@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from clip2x.miniworld.draws import chance, pick
-from clip2x.miniworld.parts import Part, box, cross, cylinder, ellipsoid, extrude, grounded, lathe, loft, rods, tube
+from clip2x.miniworld.shapes.draws import chance, pick
+from clip2x.miniworld.shapes.parts import Part, box, cross, cylinder, ellipsoid, extrude, grounded, lathe, loft, rods, tube
 
 L_SHAPE = [(0.0, 0.0), (2.0, 0.0), (2.0, 1.0), (1.0, 1.0), (1.0, 3.0), (0.0, 3.0)]  # area 4
 

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clip2x.data.sunrgbd import SunRgbdFrames, SunRgbdObjects
+from clip2x.data.sunrgbd.reader import SunRgbdFrames, SunRgbdObjects
 from clip2x.errors import InputError
 from clip2x.geometry import inverse_transform, points_in_box, transform_points
-from clip2x.miniworld.floorplan import FloorPlan, Footprint, overlap, surface_height
 from clip2x.miniworld.objects import Stream, make_object
-from clip2x.miniworld.parts import box
-from clip2x.miniworld.rgbd_sensor import DepthSensor, _shadow, depth_codes, fill_holes, measure
-from clip2x.miniworld.room_shell import FLOOR
-from clip2x.miniworld.rooms import Room, furnish_room
+from clip2x.miniworld.rooms.depth_sensor import DepthSensor, _shadow, depth_codes, fill_holes, measure
+from clip2x.miniworld.rooms.floorplan import FloorPlan, Footprint, overlap, surface_height
+from clip2x.miniworld.rooms.layout import Room, furnish_room
+from clip2x.miniworld.rooms.shell import FLOOR
+from clip2x.miniworld.rooms.writer import LISTS, SOURCES, RoomTask, _names, upright_from_camera, write_room, write_rooms
 from clip2x.miniworld.scenes import Picture, Scene, camera_pose, solid
-from clip2x.miniworld.sunrgbd_writer import LISTS, SOURCES, RoomTask, _names, upright_from_camera, write_room, write_rooms
+from clip2x.miniworld.shapes.parts import box
 
 SEED, TRAIN, TEST, WIDTH = 11, 4, 12, 144
 RTILT_LEFT, RTILT_RIGHT = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]), np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clip2x.data.nuscenes import NuScenesFrames, NuScenesObjects
+from clip2x.data.nuscenes.reader import NuScenesFrames, NuScenesObjects
 from clip2x.errors import InputError
 from clip2x.geometry import inverse_transform, points_in_box, project_points, rotation_from_quaternion, transform_points
 from clip2x.manifest import load_manifest
 from clip2x.miniworld.captions import OTHER_NAMES
-from clip2x.miniworld.nuscenes_writer import ALL_CATEGORIES, CATEGORY_OF_UNSEEN, TABLES, StreetSize, write_streets
 from clip2x.miniworld.objects import CLASS_NAMES, Stream
-from clip2x.miniworld.street_drive import Drive, KeyFrame
-from clip2x.miniworld.street_sensors import CAMERAS, COLUMNS, LOWEST_DEG, RINGS, STEP_DEG, _beams, camera_delay_us, quaternion
-from clip2x.miniworld.streets import LIMITS, make_street, travelled
+from clip2x.miniworld.streets.drive import Drive, KeyFrame
+from clip2x.miniworld.streets.layout import LIMITS, make_street, travelled
+from clip2x.miniworld.streets.sensors import CAMERAS, COLUMNS, LOWEST_DEG, RINGS, STEP_DEG, _beams, camera_delay_us, quaternion
+from clip2x.miniworld.streets.writer import ALL_CATEGORIES, CATEGORY_OF_UNSEEN, TABLES, StreetSize, write_streets
 from clip2x.miniworld.unseen import UNSEEN_INDOOR, UNSEEN_STREET, make_unseen
 
 SIZE = StreetSize(train_scenes=1, val_scenes=1, train_frames=2, val_frames=1, width_px=96, height_px=54)

@@ -7,10 +7,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from clip2x.miniworld.household import HOUSEHOLD
-from clip2x.miniworld.parts import Part, Points
-from clip2x.miniworld.street import STREET
-from clip2x.miniworld.vehicles import VEHICLES
+from clip2x.miniworld.shapes.household import HOUSEHOLD
+from clip2x.miniworld.shapes.parts import Part, Points
+from clip2x.miniworld.shapes.street import STREET
+from clip2x.miniworld.shapes.vehicles import VEHICLES
 
 GENERATORS = {**VEHICLES, **STREET, **HOUSEHOLD}
 NUM_SEEDS = 25

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from nuscenes_files import BACKGROUND, CAMERAS, KEY_EVERY, STEP_US, THINGS, Written, to_child, to_parent, token, turn, write_nuscenes
 
 from clip2x.data.entries import Entry, EntryTable
-from clip2x.data.nuscenes import NuScenesFrames, NuScenesObjects
-from clip2x.data.nuscenes_sweeps import NEAR_EGO_X, NEAR_EGO_Y
+from clip2x.data.nuscenes.reader import NuScenesFrames, NuScenesObjects
+from clip2x.data.nuscenes.sweeps import NEAR_EGO_X, NEAR_EGO_Y
 from clip2x.data.readers import open_dataset
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.geometry import points_in_box, project_points, transform_points
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_read_is_named(written: Written, monkeypatch: py
     def refuse(path: Path) -> list[str]:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("clip2x.data.nuscenes.os.listdir", refuse)
+    monkeypatch.setattr("clip2x.data.nuscenes.reader.os.listdir", refuse)
     with pytest.raises(BadFileError, match=r"samples/LIDAR_TOP: the folder cannot be read .Permission denied."):
         frames_of(written)
 

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from nuscenes_files import Written, token, write_nuscenes
 
-from clip2x.data import column_cache, nuscenes_schema, nuscenes_tables
-from clip2x.data.nuscenes_schema import SCHEMA
-from clip2x.data.nuscenes_tables import Tables, open_tables
-from clip2x.data.records import read_records
+from clip2x.data.formats.json_records import read_records
+from clip2x.data.nuscenes import column_cache
+from clip2x.data.nuscenes import schema as nuscenes_schema
+from clip2x.data.nuscenes import tables as nuscenes_tables
+from clip2x.data.nuscenes.schema import SCHEMA
+from clip2x.data.nuscenes.tables import Tables, open_tables
 from clip2x.errors import BadFileError, DataNotFoundError
 
 NASTY = [{"text": "a },{ b"}, {"text": '"}, {"'}, {"text": "\\\"}\n,{ é 漢 \U0001f600"}, {"list": [1, [2.5e-7, -3]], "text": "]"},
@@ -78,7 +80,7 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chunk_bytes", [5, 1 << 20])
 def test_broken_json_names_the_file_and_the_byte(content: bytes, message: str, chunk_bytes: int, tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip2x.data.records.LONGEST_RECORD", 200_000)
+    monkeypatch.setattr("clip2x.data.formats.json_records.LONGEST_RECORD", 200_000)
     (tmp_path / "table.json").write_bytes(content)
     with pytest.raises(BadFileError, match=message) as caught:
         everything(tmp_path / "table.json", chunk_bytes)
@@ -86,7 +88,7 @@ def test_broken_json_names_the_file_and_the_byte(content: bytes, message: str, c
 
 
 def test_errors_in_the_middle_of_a_long_file_do_not_read_it_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip2x.data.records.LONGEST_RECORD", 2000)
+    monkeypatch.setattr("clip2x.data.formats.json_records.LONGEST_RECORD", 2000)
     good = ", ".join(['{"a": 1}'] * 2000)
     path = tmp_path / "table.json"
     path.write_text(f'[{good}, {{"a": oops}}, {good}]')

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import clip2x.data.obj
-from clip2x.data.obj import NO_UV, ObjLines, parse_obj
+import clip2x.data.formats.obj
+from clip2x.data.formats.obj import NO_UV, ObjLines, parse_obj
 from clip2x.errors import BadFileError
 
 SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
@@ -66,8 +66,8 @@ def test_bulk_line_by_line_and_word_by_word_agree(ends: str, monkeypatch: pytest
     texts = [random_obj(seed) for seed in range(20)]
     bulk = [ObjLines(text.replace("\n", ends).encode(), Path("a.obj")) for text in texts]
     found = [(lines.vertices(), lines.texture_coordinates(), lines.corners()) for lines in bulk]
-    monkeypatch.setattr(clip2x.data.obj, "_numbers_in_bulk", lambda *_: None)
-    monkeypatch.setattr(clip2x.data.obj, "_corners_in_bulk", lambda *_: None)
+    monkeypatch.setattr(clip2x.data.formats.obj, "_numbers_in_bulk", lambda *_: None)
+    monkeypatch.setattr(clip2x.data.formats.obj, "_corners_in_bulk", lambda *_: None)
     for text, lines, (vertices, uv, corners) in zip(texts, bulk, found, strict=True):
         slow = lines.corners()
         assert np.array_equal(vertices, lines.vertices()) and np.array_equal(uv, lines.texture_coordinates())
@@ -96,8 +96,8 @@ def test_changed_files_give_the_same_in_bulk_as_line_by_line_or_the_same_error(m
             content[place] = alphabet[rng.integers(len(alphabet))]
         contents.append(bytes(content))
     bulk = [outcome(content) for content in contents]
-    monkeypatch.setattr(clip2x.data.obj, "_numbers_in_bulk", lambda *_: None)
-    monkeypatch.setattr(clip2x.data.obj, "_corners_in_bulk", lambda *_: None)
+    monkeypatch.setattr(clip2x.data.formats.obj, "_numbers_in_bulk", lambda *_: None)
+    monkeypatch.setattr(clip2x.data.formats.obj, "_corners_in_bulk", lambda *_: None)
     assert bulk == [outcome(content) for content in contents]
     assert {type(item) for item in bulk} == {str, tuple}
 

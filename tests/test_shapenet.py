@@ -15,9 +15,9 @@ import torch
 from shapenet_tree import LIST, MANIFEST, MODELS, SORTED, write_clouds, write_list, write_meshes, write_world
 
 import clip2x.data.shapenet
+from clip2x.data.formats.textured_obj import read_textured_obj
 from clip2x.data.readers import open_dataset
 from clip2x.data.shapenet import ShapeNet
-from clip2x.data.textured_obj import read_textured_obj
 from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.geometry import unit_sphere
 from clip2x.storage import sha256_of_file

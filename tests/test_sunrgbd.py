@@ -33,9 +33,9 @@ from sunrgbd_tree import (
 )
 from test_matlab import matlab_file
 
-from clip2x.data.sunrgbd import SunRgbdFrames
-from clip2x.data.sunrgbd_annotations import bounding_rectangle, floor_boxes, object_name
-from clip2x.data.sunrgbd_files import lift, read_depth, read_intrinsics, read_tilt, scene_of, tokens_of_list, tokens_of_matlab
+from clip2x.data.sunrgbd.annotations import bounding_rectangle, floor_boxes, object_name
+from clip2x.data.sunrgbd.files import lift, read_depth, read_intrinsics, read_tilt, scene_of, tokens_of_list, tokens_of_matlab
+from clip2x.data.sunrgbd.reader import SunRgbdFrames
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.geometry import points_in_box, project_points
 from clip2x.manifest import load_manifest

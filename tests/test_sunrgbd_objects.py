@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from sunrgbd_tree import B3DO, CHAIR, HALL_1, HALL_2, KINECT, OBJECTS, TRAIN, scene_depth, toolbox_mask, truncate, write_frame, write_json, write_tree
 
-from clip2x.data.sunrgbd import SunRgbdFrames, SunRgbdObjects
-from clip2x.data.sunrgbd_files import scene_of
-from clip2x.data.sunrgbd_index import ObjectIndex
+from clip2x.data.sunrgbd.files import scene_of
+from clip2x.data.sunrgbd.index import ObjectIndex
+from clip2x.data.sunrgbd.reader import SunRgbdFrames, SunRgbdObjects
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.types import SceneFrame
 

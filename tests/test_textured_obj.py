@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clip2x.data.obj import parse_obj
-from clip2x.data.textured_obj import locate, read_textured_obj
+from clip2x.data.formats.obj import parse_obj
+from clip2x.data.formats.textured_obj import locate, read_textured_obj
 from clip2x.errors import BadFileError, Clip2xError, DataNotFoundError
 from clip2x.meshes import Material, Mesh, _surface_colour, render_views, reversed_faces
 

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2x.data.obj import parse_obj
-from clip2x.data.off import parse_off
-from clip2x.data.pcd import parse_pcd
-from clip2x.data.ply import parse_ply
+from clip2x.data.formats.obj import parse_obj
+from clip2x.data.formats.off import parse_off
+from clip2x.data.formats.pcd import parse_pcd
+from clip2x.data.formats.ply import parse_ply
 from clip2x.data.transforms import SAMPLERS, choose_points, generator_for, near_origin
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.meshes import sample_surface

@@ -8,10 +8,10 @@ from typing import Any
 from clip2x.data.base import PointCloudDataset
 from clip2x.data.frames import FrameDataset
 from clip2x.data.modelnet import ModelNet
-from clip2x.data.nuscenes import NuScenesFrames, NuScenesObjects
+from clip2x.data.nuscenes.reader import NuScenesFrames, NuScenesObjects
 from clip2x.data.scanobjectnn import ScanObjectNN
 from clip2x.data.shapenet import ShapeNet, ShapeNetViews
-from clip2x.data.sunrgbd import SunRgbdFrames, SunRgbdObjects
+from clip2x.data.sunrgbd.reader import SunRgbdFrames, SunRgbdObjects
 from clip2x.errors import InputError
 from clip2x.manifest import load_manifest
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from clip2x.errors import InputError
 from clip2x.meshes import Material, Mesh
 from clip2x.miniworld.captions import COLOURS
-from clip2x.miniworld.furniture import FURNITURE
-from clip2x.miniworld.household import HOUSEHOLD
-from clip2x.miniworld.indoor import INDOOR
-from clip2x.miniworld.parts import Part, Points
-from clip2x.miniworld.street import STREET
-from clip2x.miniworld.vehicles import VEHICLES
+from clip2x.miniworld.shapes.furniture import FURNITURE
+from clip2x.miniworld.shapes.household import HOUSEHOLD
+from clip2x.miniworld.shapes.indoor import INDOOR
+from clip2x.miniworld.shapes.parts import Part, Points
+from clip2x.miniworld.shapes.street import STREET
+from clip2x.miniworld.shapes.vehicles import VEHICLES
 
 GENERATORS = {**FURNITURE, **INDOOR, **VEHICLES, **STREET, **HOUSEHOLD}
 CLASS_NAMES = sorted(GENERATORS)

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from clip2x.geometry import points_in_box
 from clip2x.manifest import load_manifest
 from clip2x.meshes import open3d_module
-from clip2x.miniworld.draws import chance, pick
 from clip2x.miniworld.objects import Stream, make_object
-from clip2x.miniworld.parts import Part, box
+from clip2x.miniworld.shapes.draws import chance, pick
+from clip2x.miniworld.shapes.parts import Part, box
 from clip2x.storage import atomic_path
 
 NUM_POINTS = 2048  # a cloud; third party: the published arrays are (N, 2048, 3)

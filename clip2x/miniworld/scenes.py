@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clip2x.geometry import rigid_transform
 from clip2x.meshes import Material, Mesh, open3d_module, shade
-from clip2x.miniworld.parts import Part
+from clip2x.miniworld.shapes.parts import Part
 
 WORLD_FROM_OBJECT = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 """Object frame (y up, looks towards +z) -> z up, looks towards +x: (x, y, z) -> (z, x, y)."""

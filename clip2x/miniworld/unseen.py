@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from clip2x.errors import InputError
-from clip2x.miniworld.draws import chance, pick
 from clip2x.miniworld.objects import MiniObject, Stream, build_object
-from clip2x.miniworld.parts import Part, Points, box, cylinder, ellipsoid, grounded, lathe, rods, tube
-from clip2x.miniworld.unseen_indoor import UNSEEN_INDOOR
-from clip2x.miniworld.vehicle_parts import rounded_box, wheels
+from clip2x.miniworld.shapes.draws import chance, pick
+from clip2x.miniworld.shapes.parts import Part, Points, box, cylinder, ellipsoid, grounded, lathe, rods, tube
+from clip2x.miniworld.shapes.unseen_indoor import UNSEEN_INDOOR
+from clip2x.miniworld.shapes.vehicle_parts import rounded_box, wheels
 
 __all__ = ["UNSEEN_INDOOR", "UNSEEN_STREET", "make_unseen"]
 

@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from clip2x.errors import InputError
 from clip2x.miniworld.mesh_writer import write_modelnet, write_shapenet
-from clip2x.miniworld.nuscenes_writer import StreetSize, write_streets
 from clip2x.miniworld.pictures_writer import write_pictures
+from clip2x.miniworld.rooms.writer import write_rooms
 from clip2x.miniworld.scans import write_scans
-from clip2x.miniworld.sunrgbd_writer import write_rooms
+from clip2x.miniworld.streets.writer import StreetSize, write_streets
 from clip2x.storage import atomic_path, check_writable
 
 
@@ -120,7 +120,7 @@ def _usable_cores() -> int:
 def _code_version() -> str:
     """Hash the generator's own source, so that a changed shape makes a new mini-world."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -1,0 +1,1 @@
+"""nuScenes without its development kit: tables, sweeps, frames, objects."""

@@ -1,0 +1,1 @@
+"""SUN RGB-D from its raw tree: calibration, depth, annotations, frames, objects."""

@@ -1,0 +1,1 @@
+"""Streets seen by a LiDAR and six cameras, written in nuScenes' layout."""
