@@ -68,9 +68,11 @@ lint: $(STAMP)  ## style and types
 
 check: lint test  ## lint and test
 
-bench: $(STAMP)  ## speed of the parts that matter, with their floors
+bench: $(STAMP) $(if $(DATA),,$(MINIWORLD))  ## speed of the parts that matter, with their floors
 	$(BIN)/python benchmarks/depth_views.py
 	$(BIN)/python benchmarks/farthest_points.py
+	$(BIN)/python benchmarks/readers.py --root $(or $(DATA),$(MINI)/miniworld)
+	$(BIN)/python benchmarks/nuscenes_tables.py --scale 0.1
 
 doctor: $(STAMP)  ## versions, devices, what is missing
 	@$(BIN)/clip2x doctor

@@ -22,7 +22,7 @@ import numpy as np
 
 from clip2x.data.nuscenes.tables import open_tables
 
-# Records of v1.0-trainval, rounded up (issue: 2.6 M sample_data and ego_pose, 1.17 M annotations, 64 k instances, 34 k samples, 850 scenes).
+# Records of v1.0-trainval: 850 scenes, 34 k samples, 64 k instances, 2.6 M sample_data and ego_pose, 1.17 M annotations.
 SIZES = {"scene": 850, "sample": 34_149, "instance": 64_386, "sample_data": 2_631_083, "ego_pose": 2_631_083, "sample_annotation": 1_166_187}
 CHANNELS = ["LIDAR_TOP", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT", "RADAR_FRONT",
             "RADAR_FRONT_LEFT", "RADAR_FRONT_RIGHT", "RADAR_BACK_LEFT", "RADAR_BACK_RIGHT"]

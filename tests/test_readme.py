@@ -1,4 +1,4 @@
-"""Every command of the README is tried: make targets by a dry run, options by the parsers, Python by running it."""
+"""Every command of the README and of docs/data.md is tried: make targets by a dry run, options by the parsers, Python by running it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from conftest import REPO
 from clip2x.cli import _parser
 
 README = (REPO / "README.md").read_text()
-BASH = [line.split("#")[0].strip() for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()]
+TEXTS = README + (REPO / "docs" / "data.md").read_text()
+BASH = [line.split("#")[0].strip() for block in re.findall(r"```bash\n(.*?)```", TEXTS, re.DOTALL) for line in block.splitlines() if line.strip()]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -33,6 +34,12 @@ def test_make_commands_expand(command: str) -> None:
 @pytest.mark.parametrize("command", [line for line in BASH if "clip2x" in line.split()[0]])
 def test_clip2x_commands_parse(command: str) -> None:
     assert _parser().parse_args(shlex.split(command)[1:]).run
+
+
+def test_pictures_and_files_that_the_docs_name_are_there() -> None:
+    for text, folder in ((README, REPO), ((REPO / "docs" / "data.md").read_text(), REPO / "docs")):
+        for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
+            assert (folder / target).is_file(), target
 
 
 def test_the_python_example_runs(tiny_clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
