@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Clip2xError as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
+    except (PermissionError, NotADirectoryError) as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check who may read and write it.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -18,8 +18,8 @@ CHUNK_CANDIDATES = 1 << 18
 EMPTY = -1.0
 """Depth of a pixel that no point covers. Source: official CLIP2Point renderer (PyTorch3D's background value)."""
 
-NEIGHBOURS, RADIUS_PER_SPACING, QUERIES = 4, 0.7, 128
-"""Of `density_radius`. Ours: 1,024 points spread over a unit-sphere object get about 0.045, where their discs close its surface."""
+NEIGHBOURS, RADIUS_PER_SPACING, QUERIES = 4, 1.7, 128
+"""Of `density_radius`. Ours, chosen with the small CLIP at 64 px on the mini-world's training parts, see docs/data.md."""
 
 NO_POINT = torch.iinfo(torch.int64).max
 
@@ -48,11 +48,11 @@ def view_preset(name: str) -> tuple[Float[Tensor, "views"], Float[Tensor, "views
     return torch.tensor(azimuth).float(), torch.tensor(elevation).float(), torch.ones(len(azimuth))
 
 
-def density_radius(points: Float[Tensor, "batch points 3"], least: float = 0.02, most: float = 0.2) -> Float[Tensor, "batch"]:
+def density_radius(points: Float[Tensor, "batch points 3"], least: float = 0.02, most: float = 0.1) -> Float[Tensor, "batch"]:
     """Choose a disc radius for each cloud by how far apart its points are, so that sparse clouds show surfaces instead of dots. Ours.
 
     The mean distance from a point to its four nearest different neighbours (of at most 128 points, evenly chosen; repeated points count
-    once) times 0.7.
+    once) times 1.7.
 
     Args:
         points: (B, N, 3), unit sphere.

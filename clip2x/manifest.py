@@ -160,7 +160,13 @@ def load_manifest(name: str | Path) -> Manifest:
 def _manifest(raw: object, path: Path) -> Manifest:
     values = _mapping(raw, path, "the file", Manifest)
     names = _names(values["class_names"], path, "class_names", least=1)
-    folders = values.get("class_folders") or [name.replace(" ", "_") for name in names]
+    folders = _names(values.get("class_folders") or [name.replace(" ", "_") for name in names], path, "class_folders")
+    for key in ("name", "title", "reader", "citation"):
+        if not isinstance(values[key], str):
+            raise BadFileError(f"{path}: {key} must be a text, found {values[key]!r}.")
+    for key in ("licence", "source"):
+        if not isinstance(values[key], dict):
+            raise BadFileError(f"{path}: {key} must be a mapping, found {type(values[key]).__name__}.")
     if len(folders) != len(names):
         raise BadFileError(f"{path}: class_folders has {len(folders)} entries, class_names {len(names)}.")
     for group in ("variants", "prompts"):
@@ -171,7 +177,7 @@ def _manifest(raw: object, path: Path) -> Manifest:
     for key, entry in values["variants"].items():
         variants[key] = _variant(entry, path, f"variants.{key}")
     for key, templates in values["prompts"].items():
-        if not templates or any("{}" not in template for template in templates):
+        if not isinstance(templates, list) or not templates or any("{}" not in str(template) for template in templates):
             raise BadFileError(f"{path}: every template of prompts.{key} needs one {{}} for the class name.")
     categories = values.get("category_names") or {}
     if not isinstance(categories, dict):
@@ -186,7 +192,7 @@ def _manifest(raw: object, path: Path) -> Manifest:
         "sensors": _names(values.get("sensors") or [], path, "sensors"),
         "excluded": _names(values.get("excluded") or [], path, "excluded"),
         "class_names": names,
-        "class_folders": tuple(folders),
+        "class_folders": folders,
         "variants": variants,
         "prompts": {key: tuple(templates) for key, templates in values["prompts"].items()},
     })
@@ -201,16 +207,21 @@ def _variant(raw: object, path: Path, where: str) -> Variant:
         raise BadFileError(f"{path}: {where}.up is {values['up']!r}; it must be one of {', '.join(AXES)}.")
     if ".." in Path(values["folder"]).parts or Path(values["folder"]).is_absolute():
         raise BadFileError(f"{path}: {where}.folder must stay below the data root.")
-    rotation = np.asarray(values["ours_from_files"], dtype=float)
+    try:
+        rotation = np.asarray(values["ours_from_files"], dtype=float)
+    except (TypeError, ValueError):
+        rotation = np.zeros(0)
     if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3)) or np.linalg.det(rotation) < 0:
         raise BadFileError(f"{path}: {where}.ours_from_files must be a proper 3x3 rotation (a reflection is refused).")
     if not isinstance(values["splits"], dict) or not values["splits"]:
         raise BadFileError(f"{path}: {where}.splits must be a mapping with at least one entry.")
     _check_keys(values["splits"], path, f"{where}.splits")
-    splits = {key: Split(**_mapping(entry, path, f"{where}.splits.{key}", Split)) for key, entry in values["splits"].items()}
+    splits = {key: _split(entry, path, f"{where}.splits.{key}") for key, entry in values["splits"].items()}
     for key, split in splits.items():
-        if split.of is not None and split.of not in splits:
-            raise BadFileError(f"{path}: {where}.splits.{key}.of names {split.of!r}, which is no split of this variant.")
+        if ":" in key or "/" in key:
+            raise BadFileError(f"{path}: {where}.splits.{key}: the name of a split holds no ':' and no '/'.")
+        if split.of is not None and (split.of not in splits or splits[split.of].of is not None):
+            raise BadFileError(f"{path}: {where}.splits.{key}.of names {split.of!r}, which is no split of this variant with files of its own.")
     if not isinstance(values.get("min_points", 1), int) or values.get("min_points", 1) < 1:
         raise BadFileError(f"{path}: {where}.min_points must be a whole number of at least 1.")
     if values.get("views") is not None and (not isinstance(values["views"], int) or values["views"] < 1):
@@ -218,6 +229,15 @@ def _variant(raw: object, path: Path, where: str) -> Variant:
     values["class_names"] = _names(values.get("class_names") or [], path, f"{where}.class_names")
     rows = tuple((float(row[0]), float(row[1]), float(row[2])) for row in rotation)
     return Variant(**{**values, "ours_from_files": rows, "splits": splits})
+
+
+def _split(raw: object, path: Path, where: str) -> Split:
+    values = _mapping(raw, path, where, Split)
+    for key, value in values.items():
+        whole = key in ("samples", "frames", "scenes", "seed", "start", "stop")
+        if value is not None and not (isinstance(value, int) and value >= 0 if whole else isinstance(value, str)):
+            raise BadFileError(f"{path}: {where}.{key} must be {'a whole number of at least 0' if whole else 'a text'}, found {value!r}.")
+    return Split(**values)
 
 
 def _names(raw: object, path: Path, where: str, least: int = 0) -> tuple[str, ...]:

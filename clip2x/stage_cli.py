@@ -53,7 +53,9 @@ def run_stage(args: list[str]) -> None:
     arguments = [args[0], *_resolved_configs(args[1:])] if args else ["--help"]
     try:
         Clip2xCLI(LightningModule, Clip2xDataModule, subclass_mode_model=True, save_config_kwargs={"overwrite": True},
-                  seed_everything_default=0, parser_kwargs={"allow_abbrev": False, "exit_on_error": False}, args=arguments)
+                  seed_everything_default=0,
+                  trainer_defaults={"use_distributed_sampler": False},
+                  parser_kwargs={"allow_abbrev": False, "exit_on_error": False}, args=arguments)
     except argparse.ArgumentError as error:
         raise InputError(_one_line(error)) from error
     except MisconfigurationException as error:

@@ -67,3 +67,10 @@ def test_impossible_strengths_are_refused() -> None:
         DropPoints(1.0)
     with pytest.raises(InputError, match="CutSide needs"):
         CutSide(most=1.0)
+
+
+def test_a_wrong_strength_is_refused() -> None:
+    with pytest.raises(InputError, match="RotateAboutUp needs 0 <= limit_deg <= 180, got -1"):
+        RotateAboutUp(-1.0)
+    with pytest.raises(InputError, match="Jitter needs sigma and clip of at least 0, got 0.01 and -1"):
+        Jitter(clip=-1.0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 
 from clip2x.cli import main
 from clip2x.data.check import check_data, complete_variants
+from clip2x.data.readers import open_dataset
+from clip2x.errors import BadFileError
 from clip2x.manifest import load_manifest, manifest_names
 
 
@@ -78,6 +82,52 @@ def test_wrong_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "modelnet10 has no variant 'obj'" in capsys.readouterr().err
     assert main(["check-data", "modelnet10", "--root", str(tmp_path / "nowhere")]) == 2
     assert "is no folder" in capsys.readouterr().err
+
+
+def test_files_known_to_be_missing_are_never_complete(tmp_path: Path) -> None:
+    """The manifest states no count for this variant; the list of files tells that one of two is not there."""
+    folder = write_arrays(tmp_path).rename(tmp_path / load_manifest("modelnet40").variant("hdf5").folder)
+    (folder / "shape_names.txt").write_text("\n".join(load_manifest("modelnet40").class_folders))
+    (folder / "train_files.txt").write_text("ply_data_train0.h5\nply_data_train1.h5\n")
+    report = check_data("modelnet40/hdf5", tmp_path)[0]
+    assert report.expected is None and report.status == "partial" and "1 of 2 files of train_files.txt are missing" in report.notes[0]
+
+
+def test_deep_reads_the_files_and_not_points_kept_from_an_earlier_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = tmp_path / "ModelNet10" / "bed" / "test" / "bed_0001.off"
+    path.parent.mkdir(parents=True)
+    path.write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    assert len(open_dataset("modelnet10/off/test", tmp_path)[0]["points"]) == 1024
+    status = path.stat()
+    path.write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 9\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # damaged on the disk: size and time stay
+    report = next(report for report in check_data("modelnet10/off", tmp_path, deep=True) if report.split == "test")
+    assert report.status == "broken" and "bed_0001.off" in report.problems[0]
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make a folder unreadable, also for root."""
+    scan, stat = os.scandir, os.stat
+
+    def asked(path: Any) -> Any:
+        if Path(str(path)).is_relative_to(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return path
+
+    monkeypatch.setattr(os, "scandir", lambda path=".": scan(asked(path)))
+    monkeypatch.setattr(os, "stat", lambda path, **options: asked(Path(str(path)).parent) and stat(path, **options))
+
+
+@pytest.mark.parametrize("unreadable", ["", "ModelNet10", "ModelNet10/bed", "ModelNet10/bed/test"])
+def test_an_unreadable_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+                                          unreadable: str) -> None:
+    (tmp_path / "ModelNet10" / "bed" / "test").mkdir(parents=True)
+    refuse(monkeypatch, tmp_path / unreadable)
+    assert main(["check-data", "modelnet10/off", "--root", str(tmp_path), "--deep"]) == 1
+    assert "Permission denied" in capsys.readouterr().out
+    with pytest.raises(BadFileError, match="the folder cannot be read .Permission denied"):
+        open_dataset("modelnet10/off/test", tmp_path)
 
 
 @pytest.mark.data

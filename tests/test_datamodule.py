@@ -17,7 +17,7 @@ from clip2x.data.augmentations import Jitter, RotateAboutUp
 from clip2x.data.clouds import JoinedDatasets, LabelledClouds
 from clip2x.data.datamodule import Clip2xDataModule
 from clip2x.data.faults import BadSample, BadSampleLog, ReplacingDataset
-from clip2x.errors import BadFileError, InputError
+from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.manifest import load_manifest
 
 CLASSES = ("bathtub", "bed", "chair")
@@ -238,7 +238,86 @@ def test_an_unreadable_folder_is_named(clouds: Path, tmp_path: Path) -> None:
     ({"on_bad_sample": "ignore"}, "data.on_bad_sample must be one of raise, skip, got 'ignore'"),
     ({"batch_size_per_device": 0}, "data.batch_size_per_device must be at least 1, got 0"),
     ({"prefetch": 0}, "data.prefetch must be at least 1, got 0"),
+    ({"balance": 2.0}, r"data.balance must lie in \[0, 1\], got 2"),
+    ({"max_bad_share": 7.0}, r"data.max_bad_share must lie in \[0, 1\], got 7"),
 ])
 def test_bad_arguments(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Clip2xDataModule(tmp_path, **options)
+
+
+def test_validation_alone(clouds: Path, tmp_path: Path) -> None:
+    model = Recorder()
+    trainer(tmp_path).validate(model, datamodule=Clip2xDataModule(clouds, val=training_set("train:val", cache=tmp_path)), verbose=False)
+    assert model.seen["val"] == [0, 1, 2]
+    with pytest.raises(InputError, match="data.val is not set"):
+        trainer(tmp_path).validate(Recorder(), datamodule=Clip2xDataModule(clouds, train=training_set()), verbose=False)
+
+
+def test_accumulated_batches_are_all_different(clouds: Path, tmp_path: Path) -> None:
+    model, plain = Recorder(), fitted(clouds, tmp_path, steps=8)
+    run = trainer(tmp_path, steps=4)
+    run.accumulate_grad_batches = 2
+    train = training_set(augmentations=[RotateAboutUp(), Jitter()], pool_points=64, cache=tmp_path / "c")
+    run.fit(model, datamodule=Clip2xDataModule(clouds, train=train, batch_size=8))
+    assert run.global_step == 4 and model.seen["train"] == plain.seen["train"]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"max_steps": -1, "max_epochs": -1}, "set --trainer.max_steps or --trainer.max_epochs to at least 1, got -1 steps"),
+    ({"max_steps": 4, "limit_train_batches": 2}, "limit_train_batches 2 would read the same first batches again and again"),
+    ({"max_steps": 4, "limit_train_batches": 0.5}, "limit_train_batches 0.5 would read the same first batches again and again"),
+])
+def test_a_length_that_nobody_means_is_refused(clouds: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    run = Trainer(**options, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                  enable_model_summary=False, use_distributed_sampler=False, default_root_dir=tmp_path)
+    with pytest.raises(InputError, match=message):
+        run.fit(Recorder(), datamodule=Clip2xDataModule(clouds, train=training_set(cache=tmp_path), batch_size=8))
+
+
+def test_joined_sets_need_clouds_of_one_size(clouds: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="need the same num_points, got 16, 32"):
+        JoinedDatasets([partial(LabelledClouds, name="modelnet10/text/train", num_points=number, cache=tmp_path)(clouds, 0) for number in (32, 16)])
+
+
+def test_a_part_without_a_sample_says_so(clouds: Path, tmp_path: Path) -> None:
+    (clouds / "modelnet40_normal_resampled" / "modelnet10_test.txt").write_text("bed_0001\n")
+    with pytest.raises(DataNotFoundError, match="what is there of test is too little to hold a part out"):
+        training_set("test:val", cache=tmp_path)(clouds, 0)
+
+
+def test_yaml_names_lists_of_sets_and_changes_shortly(clouds: Path, tmp_path: Path) -> None:
+    """The command line's parser builds what a stage's YAML says."""
+    from jsonargparse import ArgumentParser
+
+    import clip2x.stage_cli  # noqa: F401  imports what may be named
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Clip2xDataModule, "data")
+    one = {"class_path": "LabelledClouds", "init_args": {"name": "modelnet10/text/train", "num_points": 32, "cache": str(tmp_path), "augmentations": [
+        {"class_path": "RotateAboutUp"}, {"class_path": "Jitter", "init_args": {"sigma": 0.02}}]}}
+    for train in (one, [one, one]):
+        data = parser.instantiate(parser.parse_object({"data": {"root": str(clouds), "train": train}})).data
+        data.setup("fit")
+        first = data.train_set if isinstance(train, dict) else data.train_set.parts[1]
+        assert first.augmentations == (RotateAboutUp(), Jitter(sigma=0.02))
+
+
+@pytest.mark.parametrize(("epochs", "steps", "expected"), [(2, -1, 8), (3, 5, 5), (1, 100, 4), (-1, 7, 7)])
+def test_epochs_are_counted_in_passes_over_the_data(clouds: Path, tmp_path: Path, epochs: int, steps: int, expected: int) -> None:
+    model = Recorder()
+    data = Clip2xDataModule(clouds, train=training_set(cache=tmp_path), batch_size=8)
+    run = Trainer(max_epochs=epochs, max_steps=steps, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+                  enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, default_root_dir=tmp_path)
+    run.fit(model, datamodule=data)
+    assert len(model.seen["train"]) == expected == run.global_step
+    for first in range(0, expected - 3, 4):
+        seen = [index for indices, *_ in model.seen["train"][first : first + 4] for index in indices]
+        assert len(set(seen)) == 32, "every pass is a new permutation"
+
+
+def test_a_second_run_lists_its_own_bad_samples(clouds: Path, tmp_path: Path) -> None:
+    spoil(clouds, "bed/bed_0005.txt")
+    for _ in range(2):
+        fitted(clouds, tmp_path, steps=6, on_bad_sample="skip", max_bad_share=0.05)
+    assert len((tmp_path / "bad_samples.jsonl").read_text().splitlines()) == 1

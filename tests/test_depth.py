@@ -256,13 +256,13 @@ def test_unknown_preset_and_bad_sizes_are_refused_when_the_module_is_built() -> 
 
 
 def test_density_radius_by_hand_and_on_repeated_points() -> None:
-    square = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0.1, 0.1, 0]])
-    expected = 0.7 * (0.1 + 0.1 + 0.1 * 2**0.5) / 3
+    square = torch.tensor([[0.0, 0, 0], [0.03, 0, 0], [0, 0.03, 0], [0.03, 0.03, 0]])
+    expected = 1.7 * 0.03 * (1 + 1 + 2**0.5) / 3
     assert density_radius(square[None]).item() == pytest.approx(expected, rel=1e-5)
     assert density_radius(square.repeat(50, 1)[None]).item() == pytest.approx(expected, rel=1e-5), "repeated points count once"
-    assert density_radius(square[None] * 3).item() == pytest.approx(0.2), "the upper bound"
+    assert density_radius(square[None] * 3).item() == pytest.approx(0.1), "the upper bound"
     assert density_radius(square[None] / 100).item() == pytest.approx(0.02), "the lower bound"
-    assert density_radius(torch.zeros(1, 5, 3)).item() == pytest.approx(0.2), "all points in one place"
+    assert density_radius(torch.zeros(1, 5, 3)).item() == pytest.approx(0.1), "all points in one place"
     with pytest.raises(InputError, match="0 < least <= most"):
         density_radius(square[None], least=0.3)
 
@@ -271,7 +271,7 @@ def test_denser_clouds_get_smaller_discs() -> None:
     points = torch.nn.functional.normalize(torch.randn(1, 4096, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     radii = [density_radius(points[:, :count]).item() for count in (64, 256, 1024, 4096)]
     assert radii == sorted(radii, reverse=True)
-    ratio = density_radius(points[:, :1024], least=1e-3).item() / density_radius(points, least=1e-3).item()
+    ratio = density_radius(points[:, :1024], 1e-3, 1.0).item() / density_radius(points, 1e-3, 1.0).item()
     assert ratio == pytest.approx(2, rel=0.2), "four times the points are half as far apart"
 
 

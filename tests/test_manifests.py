@@ -109,6 +109,15 @@ CHANGES: list[tuple[list[str], object, str]] = [
     (["class_names"], ["bed"] * 10, "class_names has duplicates"),
     (["class_folders"], ["bed"], "class_folders has 1 entries, class_names 10"),
     (["prompts", "mine"], ["a thing"], "every template of prompts.mine needs one {} for the class name"),
+    (["prompts", "mine"], [3], "every template of prompts.mine needs one {} for the class name"),
+    (["source"], "http", "source must be a mapping, found str"),
+    (["class_folders"], ["bed"] * 10, "class_folders has duplicates"),
+    (["class_folders"], 5, "class_folders must be a list"),
+    (["variants", "off", "ours_from_files"], "abc", "must be a proper 3x3 rotation"),
+    (["variants", "off", "splits", "train", "samples"], "many", "splits.train.samples must be a whole number of at least 0, found 'many'"),
+    (["variants", "off", "splits", "train", "file"], 3, "splits.train.file must be a text, found 3"),
+    (["variants", "off", "splits", "a:b"], {}, "the name of a split holds no ':' and no '/'"),
+    (["variants", "hdf5_1024", "splits", "dev", "of"], "dev", "which is no split of this variant with files of its own"),
 ]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +62,24 @@ def test_the_manifest_agrees_with_the_official_lists_and_mapping() -> None:
     assert len(all_of_them) == len(manifest.classes("v1.0-mini-23")) == 23 and sorted(all_of_them.values()) == list(range(23))
     assert set(ten) < set(all_of_them) and ten["vehicle.bus.bendy"] == ten["vehicle.bus.rigid"] == 2 and "human.pedestrian.stroller" not in ten
     assert next(iter(manifest.variants)) == "v1.0-mini" and len(manifest.sensors) == 7
+
+
+def test_a_part_of_one_scene_is_refused(tmp_path: Path) -> None:
+    written = write_nuscenes(tmp_path, scenes=("scene-0061",))
+    with pytest.raises(DataNotFoundError, match="too little to hold a part out"):
+        frames_of(written, "mini_train:val")
+    assert len(frames_of(written, "mini_train:fit")) == 3
+
+
+@pytest.mark.parametrize("change", [
+    lambda values: values.astype("<f8"), lambda values: values[: len(values) // 5 * 5, :4], lambda values: values * 1e30,
+    lambda values: np.frombuffer(b"hello world\n" * 50, dtype="<f4")])
+def test_sweeps_of_another_layout_are_refused(change: Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]],
+                                              written: Written) -> None:
+    path = lidar_file(written, "scene-0061", 0)
+    path.write_bytes(np.ascontiguousarray(change(np.fromfile(path, dtype="<f4").reshape(-1, 5))).tobytes())
+    with pytest.raises(BadFileError, match=r"pcd.bin: ring number .* of point \d+; it must be a whole number"):
+        frames_of(written)[0]
 
 
 def test_frames_come_scene_by_scene_in_time_order(written: Written) -> None:

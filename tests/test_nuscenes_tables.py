@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -278,6 +279,26 @@ def test_only_the_place_of_cached_tables_travels_to_other_processes(written: Wri
     assert len(sent) < 1000 and same(pickle.loads(sent), tables)
     unkept = open_tables(written.folder)
     assert same(pickle.loads(pickle.dumps(unkept)), unkept)
+
+
+def test_tables_that_change_under_a_run_never_give_other_rows(written: Written, tmp_path: Path) -> None:
+    tables = open_tables(written.folder, cache=tmp_path / "cache")
+    sent = pickle.dumps(tables)
+    written.tables["sample_data"].reverse()
+    written.write()
+    assert same(pickle.loads(sent), tables)
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(BadFileError, match="a table changed after it was opened, .* start again"):
+        pickle.loads(sent)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(BadFileError, match=r"v1.0-mini: the folder cannot be read \(Permission denied\)"):
+        open_tables(written.folder)
 
 
 VALUES: list[tuple[str, str, object, str]] = [

@@ -227,6 +227,9 @@ def test_truncated_and_vanished_models_are_named(world: Path) -> None:
     (world / "shapenet" / meshes.entries[0].key).write_text("v 0 0 0\nv 1 0\n")
     with pytest.raises(BadFileError, match="line 2 is not a vertex"):
         meshes[0]
+    (world / "shapenet" / meshes.entries[0].key).write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n")
+    with pytest.raises(BadFileError, match="model_normalized.obj: there are no faces in it"):
+        meshes[0]
     (world / "shapenet" / meshes.entries[0].key).unlink()
     with pytest.raises(DataNotFoundError, match="a1/models/model_normalized.obj is gone"):
         meshes[0]

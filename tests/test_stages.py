@@ -179,3 +179,9 @@ def test_bad_input_is_one_line(extra: list[str], kind: type, message: str, tiny_
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "results.json").exists()
+
+
+def test_a_variant_with_classes_of_its_own_is_scored_over_those(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    run_stage(eval_arguments(tiny_world, tiny_clip, tmp_path, test="sunrgbd/objects37/test"))
+    row = json.loads((tmp_path / "results.json").read_text())["results"][0]
+    assert row["num_classes"] == len(row["confusion"]) == len(row["per_class"]) == 37

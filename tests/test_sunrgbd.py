@@ -100,6 +100,12 @@ def test_lists_that_are_none(content: bytes, message: str, tmp_path: Path) -> No
         tokens_of_list(tmp_path / "list.txt")
 
 
+def test_lists_with_a_byte_that_no_path_holds_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"SUNRGBD/kv1/a\0b/image/c.jpg\n")
+    with pytest.raises(BadFileError, match="list.txt: line 1: .* must be a folder below the data set's"):
+        tokens_of_list(tmp_path / "list.txt")
+
+
 def test_matlab_lists_of_other_folders(tmp_path: Path) -> None:
     path = tmp_path / "allsplit.mat"
     path.write_bytes(matlab_file({"alltrain": ["/home/me/kv1"]}))

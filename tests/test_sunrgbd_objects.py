@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,37 @@ def test_frames_without_points_keep_their_objects_and_say_why(root: Path) -> Non
     assert len(bad) == 4 and {entry.key.rpartition("#")[0] for entry in objects.entries} == {B3DO, HALL_1}
     with pytest.raises(BadFileError, match="0000001_abs.png: not a whole picture"):
         objects[bad[0]]
+
+
+def test_a_frame_without_points_and_boxes_does_not_stop_the_others(root: Path) -> None:
+    shutil.rmtree(root / "sunrgbd" / HALL_1 / "depth")
+    (root / "sunrgbd" / HALL_1 / "annotation3Dfinal" / "index.json").unlink()
+    objects = objects_of(root)
+    assert {entry.key.rpartition("#")[0] for entry in objects.entries} == {B3DO, HALL_2}
+    assert any("1 of 3 frames cannot be read" in note for note in objects.notes)
+
+
+def test_a_folder_that_cannot_be_read_does_not_stop_the_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "depth" and HALL_1 in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    objects = objects_of(root)
+    bad = [position for position, entry in enumerate(objects.entries) if entry.key.startswith(HALL_1)]
+    assert len(objects) > len(bad) > 0
+    with pytest.raises(BadFileError, match=r"scan_1/.*depth: the folder cannot be read \(Permission denied\)"):
+        objects[bad[0]]
+
+
+def test_a_part_of_one_recording_is_refused(tmp_path: Path) -> None:
+    write_frame(tmp_path / "sunrgbd" / B3DO, scene_depth(0))
+    (tmp_path / "sunrgbd" / "sunrgbd_training_images.txt").write_text(f"{B3DO}/image/a.jpg\n")
+    with pytest.raises(DataNotFoundError, match="too little to hold a part out"):
+        SunRgbdFrames(root=tmp_path, split="train:val")
 
 
 def test_boxes_that_cannot_be_read_stop_with_the_file(root: Path, reads: list[str]) -> None:

@@ -6,7 +6,8 @@ strengths are those that CLIP2's reconstruction starts from (ours) where no sour
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,14 @@ from numpy.typing import NDArray
 from clip2x.errors import InputError
 
 Cloud = NDArray[np.float32]
-Augmentation = Callable[[Cloud, np.random.Generator], Cloud]
+
+
+class Augmentation(ABC):
+    """A random change of one cloud; YAML files name its kinds by class."""
+
+    @abstractmethod
+    def __call__(self, points: Cloud, rng: np.random.Generator) -> Cloud:
+        """Change one cloud; every draw comes from `rng`."""
 
 
 def augment(points: Cloud, changes: Sequence[Augmentation], rng: np.random.Generator) -> Cloud:
@@ -26,10 +34,14 @@ def augment(points: Cloud, changes: Sequence[Augmentation], rng: np.random.Gener
 
 
 @dataclass(frozen=True)
-class RotateAboutUp:
+class RotateAboutUp(Augmentation):
     """Turn about the y axis by an angle drawn from [-limit_deg, limit_deg]; 180 gives every heading."""
 
     limit_deg: float = 180.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.limit_deg <= 180:
+            raise InputError(f"RotateAboutUp needs 0 <= limit_deg <= 180, got {self.limit_deg:g}.")
 
     def __call__(self, points: Cloud, rng: np.random.Generator) -> Cloud:
         """Change one cloud."""
@@ -39,7 +51,7 @@ class RotateAboutUp:
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Augmentation):
     """Multiply by a factor drawn from [low, high]; with `per_axis` by one for each axis."""
 
     low: float = 0.8
@@ -56,11 +68,15 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Jitter:
+class Jitter(Augmentation):
     """Move every point by normal noise of `sigma`, cut off at `clip`, both in units of the unit sphere."""
 
     sigma: float = 0.01
     clip: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.sigma < np.inf and self.clip >= 0):
+            raise InputError(f"Jitter needs sigma and clip of at least 0, got {self.sigma:g} and {self.clip:g}.")
 
     def __call__(self, points: Cloud, rng: np.random.Generator) -> Cloud:
         """Change one cloud."""
@@ -70,7 +86,7 @@ class Jitter:
 
 
 @dataclass(frozen=True)
-class DropPoints:
+class DropPoints(Augmentation):
     """Put a share of the points, drawn from [0, most], onto others: a sparser cloud of as many rows."""
 
     most: float = 0.5
@@ -91,7 +107,7 @@ class DropPoints:
 
 
 @dataclass(frozen=True)
-class CutSide:
+class CutSide(Augmentation):
     """Take away a share, drawn from [0, most], of the points on one side, in a random direction: what a scan does not see. They go onto others."""
 
     most: float = 0.4

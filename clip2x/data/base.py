@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,8 @@ OURS_FROM_UP: dict[str, Matrix] = {
 class PublishedData:
     """A variant of a data set below a root folder: what every reader of a published layout has.
 
-    `notes` lists what differs from the manifest (a partial copy, unknown folders): for people to read, not errors.
+    `notes` lists what differs from the manifest (a partial copy, unknown folders): for people to read, not errors. `lacks_files` says
+    that some of these are files known to be missing, whether or not the manifest states a count.
     """
 
     def __init__(self, manifest: Manifest | str, root: Path, variant: str | None, split: str) -> None:
@@ -45,6 +47,7 @@ class PublishedData:
         Raises:
             InputError: If there is no such variant or split.
             DataNotFoundError: If the variant's folder is not below `root`.
+            BadFileError: If it cannot be read.
         """
         self.manifest = load_manifest(manifest) if isinstance(manifest, str) else manifest
         self.variant_name = next(iter(self.manifest.variants)) if variant is None else variant
@@ -57,8 +60,23 @@ class PublishedData:
                              f"each also as {' or '.join(f'NAME:{part}' for part in PARTS)} (a part carved by clip2x).")
         self.root, self.folder = Path(root), Path(root) / self.variant.folder
         self.notes: list[str] = []
-        if not self.folder.is_dir():
+        self.lacks_files = False
+        try:
+            there = self.folder.is_dir()
+            if there:
+                os.scandir(self.folder).close()
+                (self.folder / ".").stat()  # a folder may be listed and still not be entered
+        except OSError as error:
+            raise BadFileError(f"{self.folder}: the folder cannot be read ({error.strerror or error}).") from error
+        if not there:
             raise self.not_found(f"there is no folder {str(self.folder)!r}")
+
+    def verify(self) -> None:
+        """Compare derived files that this reader trusts with the whole of their originals; most readers have none.
+
+        Raises:
+            BadFileError: If an original cannot be read.
+        """
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -176,6 +194,8 @@ class PointCloudDataset(PublishedData, Dataset[PointSample]):
             entries = entries.select(np.random.default_rng(part.seed).permutation(len(entries))[part.start:part.stop])
         if self.part:
             entries = entries.select(carve(entries, HELD_OUT_SHARE, seed=0)[PARTS.index(self.part)])
+            if not len(entries):
+                raise self.not_found(f"what is there of {self.official_split} is too little to hold a part out (one object a class or one recording)")
         if self.shots is not None:
             entries = entries.select(draw_shots(entries, self.shots, self.class_names, self.seed))
         if self.limit is not None and self.limit < len(entries):

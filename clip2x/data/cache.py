@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clip2x.data.base import PointCloudDataset
 from clip2x.data.entries import Entry
 from clip2x.data.files import BROKEN_ARRAY
+from clip2x.errors import BadFileError
 from clip2x.storage import atomic_path
 
 SAMPLING = 1  # part of the names of sampled points: raise it when a change alters the points that come out
@@ -83,8 +84,10 @@ class SampledPoints(PointCloudDataset):
             return super().raw_points(entry)
         try:
             path = self.cache.path(self.folder / entry.key, entry.key, self.num_points, self.seed, self.sampler, SAMPLING)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise self.not_found(f"{entry.key} is gone") from None
+        except OSError as error:
+            raise BadFileError(f"{self.folder / entry.key}: cannot be read ({error.strerror or error}).") from error
         points = self.cache.get(path, (self.num_points, 3))
         if points is None:
             points = super().raw_points(entry)

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from clip2x.data.base import PublishedData
+from clip2x.data.cache import SampleCache
 from clip2x.data.frames import FrameDataset
 from clip2x.data.images import read_image
 from clip2x.data.readers import FRAME_READERS, READERS, VIEW_READERS
@@ -105,8 +106,16 @@ def _examined(manifest: Manifest, variant: str, split: str, what: str, root: Pat
         report = SplitReport(variant, split, what, "broken", expected=expected)
         report.add_problem(str(error))
         return report
+    except OSError as error:  # a folder that cannot be entered, for example
+        report = SplitReport(variant, split, what, "broken", expected=expected)
+        report.add_problem(f"{error.filename or root}: cannot be read ({error.strerror or error}).")
+        return report
+    if isinstance(getattr(data, "cache", None), SampleCache):
+        data.cache = None  # type: ignore[attr-defined]  # points kept from an earlier reading say nothing of the files
     found = len(data)  # type: ignore[arg-type]
     status = "present" if expected is None else "complete" if found == expected else "partial"
+    if data.lacks_files:
+        status = "partial"
     report = SplitReport(variant, split, what, status, found, expected, list(data.notes))
     if deep:
         for problem in _problems(data, f"{manifest.name}/{variant}/{split}"):
@@ -116,12 +125,19 @@ def _examined(manifest: Manifest, variant: str, split: str, what: str, root: Pat
 
 def _problems(data: Any, name: str) -> Iterator[str]:
     """Read every sample or frame and every picture of it."""
+    try:
+        data.verify()
+    except Clip2xError as error:
+        yield str(error)
     for position in tqdm(range(len(data)), desc=name, unit="item", leave=False):
         try:
             item = data[position]
             if isinstance(data, FrameDataset):
                 for camera in item.cameras:
-                    read_image(camera.file)
+                    height_px, width_px, _ = read_image(camera.file).shape
+                    if (width_px, height_px) != (camera.width_px, camera.height_px):
+                        yield (f"{camera.file}: is {width_px} x {height_px} pixels, stated are {camera.width_px} x {camera.height_px}: "
+                               "its calibration does not fit.")
         except Clip2xError as error:
             yield str(error)
 
@@ -136,6 +152,11 @@ def _compare_hashes(manifest: Manifest, variant: str, root: Path, reports: list[
             known.append((split.file, split.sha256, [report]))
     for name, digest, concerned in known:
         path = root / facts.folder / name
-        if path.is_file() and sha256_of_file(path) != digest:
-            for report in concerned:
-                report.add_problem(f"{path}: its sha256 is not the one in the manifest: another version, or damaged.")
+        try:
+            problem = "its sha256 is not the one in the manifest: another version, or damaged" if sha256_of_file(path) != digest else None
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror or error})"
+        for report in concerned if problem else []:
+            report.add_problem(f"{path}: {problem}.")

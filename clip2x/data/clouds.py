@@ -58,7 +58,7 @@ class LabelledClouds(Dataset[PointSample]):
     def __getitem__(self, key: SampleKey | int) -> PointSample:
         index, epoch = key_parts(key)
         sample = self.data[index]
-        rng = np.random.default_rng([self.seed, epoch, index])
+        rng = np.random.default_rng([self.seed, epoch, index, 1])  # 1: no other draw has this key
         points = sample["points"]
         if len(points) > self.num_points:
             points = unit_sphere(torch.from_numpy(choose_points(points.numpy(), self.num_points, rng)))
@@ -70,13 +70,16 @@ class JoinedDatasets(Dataset[Any]):
     """Several data sets of one kind of sample, one behind the other; `index` counts through all of them.
 
     Raises:
-        InputError: If their class names differ: a label would mean two things.
+        InputError: If their class names differ: a label would mean two things; or the sizes of their clouds.
     """
 
     def __init__(self, parts: Sequence[Dataset[Any]]) -> None:
         names = [getattr(part, "class_names", None) for part in parts]
         if any(tuple(other or ()) != tuple(names[0] or ()) for other in names):
             raise InputError("data.train joins data sets with different class names; train on one of them, or on data with texts.")
+        sizes = {getattr(part, "num_points", None) for part in parts}
+        if len(sizes) > 1:
+            raise InputError(f"data sets that are read as one need the same num_points, got {', '.join(map(str, sorted(sizes, key=str)))}.")
         self.parts, self.class_names = tuple(parts), names[0]
         self.starts = np.cumsum([0, *(len(part) for part in parts)])  # type: ignore[arg-type]
 

@@ -56,11 +56,15 @@ class Clip2xDataModule(LightningDataModule):
                 raise InputError(f"data.{name} must be at least {least}, got {value}.")
         if on_bad_sample not in POLICIES:
             raise InputError(f"data.on_bad_sample must be one of {', '.join(POLICIES)}, got {on_bad_sample!r}.")
+        for name, share in (("balance", balance), ("max_bad_share", max_bad_share)):
+            if not 0 <= share <= 1:
+                raise InputError(f"data.{name} must lie in [0, 1], got {share:g}.")
         self.root, self.num_workers, self.prefetch, self.seed = Path(root), num_workers, prefetch, seed
         self.batch_size, self.batch_size_per_device, self.balance = batch_size, batch_size_per_device, balance
         self.on_bad_sample, self.max_bad_share = on_bad_sample, max_bad_share
         self._train, self._val, self._test = train, val, test or []
         self._options = {"num_points": num_points, "sampler": sampler, "up": up, "limit": limit, "cache": cache, "seed": seed}
+        self.val_set: Dataset[Any] | None = None
         self.test_sets: list[PointCloudDataset] = []
         self.bad_samples: dict[str, BadSampleLog] = {}
 
@@ -70,7 +74,12 @@ class Clip2xDataModule(LightningDataModule):
             if not self._train:
                 raise InputError("data.train is not set, so there is nothing to train on; use a training stage's YAML.")
             self.train_set = self._built(self._train)
+        if stage == "validate" and not self._val:
+            raise InputError("data.val is not set, so there is nothing to validate on; use a training stage's YAML.")
+        if stage in ("fit", "validate"):
             self.val_set = self._built(self._val) if self._val else None
+        if stage == "fit" and self.trainer is not None:
+            self._count_steps()
         if stage == "test":
             if not self._test:
                 raise InputError("data.test is empty; name at least one data set, e.g. --data.test '[modelnet10/off/test]'.")
@@ -79,11 +88,12 @@ class Clip2xDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Endless epochs in global batches up to the trainer's last step, going on where an interrupted run stopped."""
         trainer = self._trainer()
-        per_device = self.batch_size_per_device
+        per_step = trainer.accumulate_grad_batches
         labels = getattr(self.train_set, "labels", None) if self.balance else None
-        sampler = GlobalBatchSampler(len(cast(Sized, self.train_set)), self.batch_size if per_device is None else per_device * trainer.world_size,
-                                     trainer.max_steps, seed=self.seed, rank=trainer.global_rank, world_size=trainer.world_size,
-                                     start_step=trainer.global_step, labels=None if labels is None else np.asarray(labels), balance=self.balance)
+        sampler = GlobalBatchSampler(len(cast(Sized, self.train_set)), self._global_batch_size(), trainer.max_steps * per_step,
+                                     seed=self.seed, rank=trainer.global_rank, world_size=trainer.world_size,
+                                     start_step=trainer.global_step * per_step, balance=self.balance,
+                                     labels=None if labels is None else np.asarray(labels))
         return DataLoader(self._guarded(self.train_set, "train"), batch_sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
@@ -94,6 +104,11 @@ class Clip2xDataModule(LightningDataModule):
         """Every sample of each test set once."""
         return [self._exact_loader(data, name) for name, data in zip(self._test, self.test_sets, strict=True)]
 
+    def bad_indices(self, test_set: int) -> set[int]:
+        """List the samples of a test set that this process could not read."""
+        log = self.bad_samples.get(self._test[test_set])
+        return set() if log is None else set(log.reasons)
+
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Take the list of bad samples out of a batch and count them."""
         if isinstance(batch, dict) and "bad_samples" in batch:
@@ -102,6 +117,28 @@ class Clip2xDataModule(LightningDataModule):
             self.bad_samples[name].add(batch["bad_samples"])
             return {key: value for key, value in batch.items() if key != "bad_samples"}
         return batch
+
+    def _global_batch_size(self) -> int:
+        per_device = self.batch_size_per_device
+        return self.batch_size if per_device is None else per_device * int(self._trainer().world_size)
+
+    def _count_steps(self) -> None:
+        """Turn `--trainer.max_epochs` into steps: the loader is one pass of as many steps as the training has; the smaller limit holds.
+
+        Raises:
+            InputError: If neither limit is set, or another one would end or restart the loader in a way that nobody means.
+        """
+        trainer = self._trainer()
+        if trainer.max_epochs not in (None, -1):
+            batches = len(cast(Sized, self.train_set)) // self._global_batch_size()
+            steps = max(1, trainer.max_epochs * batches // trainer.accumulate_grad_batches)
+            trainer.fit_loop.epoch_loop.max_steps = steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+            trainer.fit_loop.max_epochs = -1
+        if trainer.max_steps < 1:
+            raise InputError(f"set --trainer.max_steps or --trainer.max_epochs to at least 1, got {trainer.max_steps} steps.")
+        limit = trainer.limit_train_batches
+        if limit < (1.0 if isinstance(limit, float) else trainer.max_steps * trainer.accumulate_grad_batches):
+            raise InputError(f"--trainer.limit_train_batches {limit} would read the same first batches again and again; set --trainer.max_steps.")
 
     def _built(self, factories: DatasetFactory | Sequence[DatasetFactory]) -> Dataset[Any]:
         if not isinstance(factories, Sequence):
@@ -124,7 +161,10 @@ class Clip2xDataModule(LightningDataModule):
         trainer = self._trainer()
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         path = folder / f"bad_samples{f'-rank{trainer.global_rank}' if trainer.world_size > 1 else ''}.jsonl"
-        self.bad_samples.setdefault(name, BadSampleLog(name, len(cast(Sized, data)), self.max_bad_share, path))
+        if not self.bad_samples:
+            path.unlink(missing_ok=True)  # of an earlier run
+        number = len(cast(Sized, data)) if name == "train" else -(-len(cast(Sized, data)) // trainer.world_size)
+        self.bad_samples.setdefault(name, BadSampleLog(name, number, self.max_bad_share, path))
         return ReplacingDataset(data)
 
     def _loader_options(self) -> dict[str, Any]:
@@ -136,3 +176,4 @@ class Clip2xDataModule(LightningDataModule):
         if self.trainer is None:
             raise RuntimeError("the loaders are asked for by a Trainer")
         return self.trainer
+

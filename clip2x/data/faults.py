@@ -66,9 +66,9 @@ class BadSampleLog:
 
     Args:
         name: Of the data set, for messages.
-        num_samples: Size of the data set.
+        num_samples: How many samples of it this process may read: all in training, its share in an evaluation.
         max_share: The run stops when a larger share of it cannot be read.
-        path: JSON lines file that each bad sample is added to, once; made when there is one.
+        path: JSON lines file that each bad sample of this run is added to, once; made when there is one. Every process has its own.
     """
 
     def __init__(self, name: str, num_samples: int, max_share: float, path: Path) -> None:

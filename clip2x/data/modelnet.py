@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clip2x.data.cache import SampledPoints, sample_cache
 from clip2x.data.entries import Entry
-from clip2x.data.files import points_of, read_shape
+from clip2x.data.files import BROKEN_ARRAY, points_of, read_shape
 from clip2x.errors import BadFileError, InputError
 from clip2x.manifest import Manifest
 
@@ -66,7 +66,7 @@ class ModelNet(SampledPoints):
         """Read one stored cloud, or sample one mesh."""
         if self.variant.format == "hdf5":
             name, row = entry.key.split("#")
-            cloud: NDArray[np.float32] = self._array(name)[int(row)]
+            cloud: NDArray[np.float32] = np.array(self._array(name)[int(row)])  # not a view: the file is mapped read-only
             return cloud
         return points_of(read_shape(self.folder / entry.key), self.num_points, rng, self.sampler)
 
@@ -104,6 +104,7 @@ class ModelNet(SampledPoints):
             else:
                 absent.append(f"{name}/{line}.txt")
         if absent:
+            self.lacks_files = True
             self.notes.append(f"{len(absent):,} files of {self._split_file(split).name} are missing, first {absent[0]}.")
         return sorted(entries, key=lambda entry: (entry.label, entry.key))
 
@@ -116,6 +117,7 @@ class ModelNet(SampledPoints):
         if names and len(absent) == len(names):
             raise self.not_found(f"{len(absent)} of {len(names)} files of {listed.name} missing, first {absent[0]}")
         if absent:
+            self.lacks_files = True
             self.notes.append(f"{len(absent)} of {len(names)} files of {listed.name} are missing, first {absent[0]}.")
         entries: list[Entry] = []
         for name in names:
@@ -163,18 +165,27 @@ class ModelNet(SampledPoints):
         known = set(self.manifest.class_folders)
         unknown = sorted(item.name for item in os.scandir(self.folder) if item.is_dir() and item.name not in known)
         if missing:
+            self.lacks_files = True
             self.notes.append(f"{len(missing)} of {len(known)} classes have no {split} file, first {missing[0]}.")
         if unknown:
             self.notes.append(f"{len(unknown)} folders belong to no class and are ignored, first {unknown[0]}.")
 
     def _array(self, name: str) -> NDArray[np.float32]:
-        """Read the clouds of one HDF5 file whole, once a process: its compressed blocks span 250 clouds, so single rows cost as much."""
+        """Map the clouds of one HDF5 file into memory, from an unpacked copy in the cache that all reader processes share.
+
+        The blocks of the original span 250 clouds, so single rows cost as much as blocks. Without a place for the copy the file is read whole.
+        """
         if name not in self._arrays:
-            try:
-                with h5py.File(self.folder / name, "r") as file:
-                    self._arrays[name] = np.asarray(file["data"][...], dtype=np.float32)
-            except (OSError, KeyError) as error:
-                raise BadFileError(f"{self.folder / name}: cannot be read ({' '.join(str(error).split())[:120]}).") from error
+            path = self.folder / name
+            copy = None if self.cache is None else self.cache.path(path, name, "whole array")
+            array = None if copy is None else _mapped(copy)
+            if array is None:
+                array = _read_array(path)
+                if self.cache is not None and copy is not None:
+                    self.cache.put(copy, array)
+                    mapped = _mapped(copy)
+                    array = array if mapped is None else mapped
+            self._arrays[name] = array
         return self._arrays[name]
 
 
@@ -185,6 +196,8 @@ def _names(folder: Path, suffix: str) -> list[str]:
             return [item.name for item in items if item.name.lower().endswith(suffix) and not item.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise BadFileError(f"{folder}: the folder cannot be read ({error.strerror or error}).") from error
 
 
 def _array_labels(path: Path, labels: list[int]) -> list[int]:
@@ -199,3 +212,21 @@ def _array_labels(path: Path, labels: list[int]) -> list[int]:
     if not np.issubdtype(numbers.dtype, np.integer) or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(labels)):
         raise BadFileError(f"{path}: labels must be whole numbers below {len(labels)}, the number of lines of shape_names.txt.")
     return [labels[int(number)] for number in numbers]
+
+
+def _read_array(path: Path) -> NDArray[np.float32]:
+    """Read all clouds of one HDF5 file."""
+    try:
+        with h5py.File(path, "r") as file:
+            return np.asarray(file["data"][...], dtype=np.float32)
+    except (OSError, KeyError) as error:
+        raise BadFileError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}).") from error
+
+
+def _mapped(copy: Path) -> NDArray[np.float32] | None:
+    """Map an unpacked copy into memory; None if there is none, or a damaged one."""
+    try:
+        array = np.load(copy, mmap_mode="r", allow_pickle=False)
+    except BROKEN_ARRAY:
+        return None
+    return array if isinstance(array, np.ndarray) and array.ndim == 3 and array.dtype == np.float32 else None

@@ -93,7 +93,10 @@ class ShapeNet(SampledPoints):
         try:
             if self.variant.format == "npy":
                 return _read_cloud(path)
-            return points_of(read_shape(path), self.num_points, rng, self.sampler)
+            shape = read_shape(path)
+            if shape.faces is None:
+                raise BadFileError(f"{path}: there are no faces in it, so it is no mesh (a file that is cut off may end before them); get it again.")
+            return points_of(shape, self.num_points, rng, self.sampler)
         except DataNotFoundError:
             raise self.not_found(f"{entry.key} is missing") from None
 

@@ -46,6 +46,7 @@ class ZeroShotClassification(LightningModule):
             raise InputError("model.point_radius is an empty list; give at least one radius, e.g. [0.02].")
         self.encoders = nn.ModuleList([DepthViewEncoder(clip, views=views, point_radius=radius) for radius in self.point_radius])
         self.name_embeds: list[Tensor] = []
+        self._bad_samples: list[set[int]] = []
         self.parts: dict[tuple[int, int], list[tuple[Tensor, Tensor, Tensor]]] = {}
 
     def configure_optimizers(self) -> None:
@@ -80,6 +81,9 @@ class ZeroShotClassification(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Join the scores of all processes; the first one computes, prints and writes the results."""
         results = []
+        own = [self.trainer.datamodule.bad_indices(index) for index in range(len(self._data_sets()))]  # type: ignore[attr-defined]
+        gathered = self._from_all_processes([own])
+        self._bad_samples = [set().union(*(process[index] for process in gathered)) for index in range(len(own))]
         for set_index, position in itertools.product(range(len(self._data_sets())), range(len(self.point_radius))):
             parts = self._from_all_processes(self.parts.get((set_index, position), []))
             if self.trainer.is_global_zero:
@@ -90,13 +94,13 @@ class ZeroShotClassification(LightningModule):
     def _row(self, set_index: int, position: int, scores: Tensor, labels: Tensor) -> dict[str, Any]:
         data = self._data_sets()[set_index]
         unread = len(data) - len(labels)
-        if unread and not self.trainer.datamodule.bad_samples:  # type: ignore[attr-defined]
+        if unread != len(self._bad_samples[set_index]):
             raise RuntimeError(f"{len(labels)} scores for {len(data)} samples: a process lost some")
         notes = [*data.notes, *([f"{unread} of {len(data):,} samples could not be read and are left out."] if unread else [])]
         radius = self.point_radius[position]
         return {
             "dataset": data.manifest.name, "variant": data.variant_name, "split": data.split, "method": f"CLIP depth views r={radius}",
-            **classification_metrics(scores, labels, data.manifest.class_names, seed=self.seed),
+            **classification_metrics(scores, labels, data.class_names, seed=self.seed),
             "prompts": list(self._prompts(data)), "seed": data.seed,
             "protocol": {
                 "profile": self.profile, "clip": self.clip.id, "views": self.views, "point_radius": radius, "image_size": self.clip.image_size,
@@ -131,7 +135,7 @@ class ZeroShotClassification(LightningModule):
         sets: list[Any] = self.trainer.datamodule.test_sets  # type: ignore[attr-defined]
         return sets
 
-    def _from_all_processes(self, parts: list[tuple[Tensor, Tensor, Tensor]]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _from_all_processes(self, parts: list[Any]) -> list[Any]:
         if self.trainer.world_size == 1:
             return parts
         gathered: list[Any] = [None] * self.trainer.world_size

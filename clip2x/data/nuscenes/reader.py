@@ -69,10 +69,16 @@ class NuScenesFrames(FrameDataset):
         if self.part:
             kept, held_out = self._parts(samples[chosen])
             chosen = chosen[kept if self.part == PARTS[0] else held_out]
+            if not len(chosen):
+                raise self.not_found(f"what is there of {self.official_split} is too little to hold a part out (one recording)")
         self.samples, self.sensor_rows, self._pictures_there = samples[chosen], rows[chosen], there[chosen]
         self._slot_of_sample = _positions(self.samples, self.tables.num_rows("sample"))
         self._group_annotations()
         self.tokens: Sequence[str] = [self.tables.token("sample", row) for row in self.samples.tolist()]
+
+    def verify(self) -> None:
+        """Compare the columns in the cache with the full sha256 of every table; columns of other tables are made anew."""
+        open_tables(self.tables.folder, cache=self.tables.cache, deep=True)
 
     def frame(self, token: str) -> SceneFrame:
         """Read one frame.
@@ -208,6 +214,7 @@ class NuScenesFrames(FrameDataset):
             self.notes.append(f"{records:,} of {len(rows):,} key frames of {split} are left out: their {self.channels[0]} has no whole record.")
         pictures = files & usable[:, None]
         if pictures.any():
+            self.lacks_files = True
             self.notes.append(f"{int(pictures.sum()):,} pictures of {split} are missing, first {first(pictures)}.")
         count, expected = int(usable.sum()), self.variant.splits[split].frames
         if not count:

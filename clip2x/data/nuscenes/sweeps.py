@@ -13,6 +13,7 @@ Sweep = NDArray[np.float32]
 
 VALUES_PER_POINT = 5  # x, y, z, intensity, ring: nuscenes-devkit, LidarPointCloud.from_file
 BYTES_PER_POINT = 4 * VALUES_PER_POINT
+LARGEST_RING = 255  # ours: no LiDAR has more beams; files of another type or width give fractions and large numbers here
 NEAR_EGO_X, NEAR_EGO_Y = 1.5, 2.5
 """Metres. Ours: where sweeps are collected, points with |x| and |y| below these in their own LiDAR frame (y to the front) are of the car itself.
 The devkit drops |x| and |y| below 1 m."""
@@ -26,7 +27,7 @@ def read_sweep(path: Path) -> Sweep:
 
     Raises:
         DataNotFoundError: If there is no such file.
-        BadFileError: If it is empty, not a whole number of points, or holds values that are not finite.
+        BadFileError: If it is empty, not a whole number of points, or holds values that are not finite or ring numbers that are none.
     """
     try:
         content = path.read_bytes()
@@ -42,6 +43,11 @@ def read_sweep(path: Path) -> Sweep:
     if len(broken):
         raise BadFileError(f"{path}: {len(broken):,} of {len(values):,} points hold NaN or infinite values, first point {broken[0]}; "
                            "get the file again.")
+    rings = values[:, 4]
+    odd = np.flatnonzero((rings != np.floor(rings)) | (rings < 0) | (rings > LARGEST_RING))
+    if len(odd):
+        raise BadFileError(f"{path}: ring number {rings[odd[0]]:g} of point {odd[0]}; it must be a whole number from 0 to {LARGEST_RING}: the file "
+                           "does not hold float32 x, y, z, intensity, ring; get it again.")
     return values
 
 

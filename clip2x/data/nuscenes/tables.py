@@ -36,8 +36,8 @@ class Tables:
     Sent to another process, only the place is sent, and the columns are mapped there (unless there is no cache).
     """
 
-    def __init__(self, folder: Path, columns: Columns, notes: list[str], cache: Path | None) -> None:
-        self.folder, self.columns, self.notes, self.cache = folder, columns, notes, cache
+    def __init__(self, folder: Path, columns: Columns, notes: list[str], cache: Path | None, key: str = "") -> None:
+        self.folder, self.columns, self.notes, self.cache, self.key = folder, columns, notes, cache, key
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
@@ -45,7 +45,7 @@ class Tables:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.cache is None:
             return Tables, (self.folder, self.columns, self.notes, None)
-        return _reopen, (self.folder, self.cache)
+        return _reopen, (self.folder, self.cache, self.key)
 
     def num_rows(self, table: str) -> int:
         """Count the records of a table."""
@@ -116,17 +116,27 @@ def open_tables(folder: Path, *, cache: Path | None = None, deep: bool = False) 
         kept = store.save(columns, {"tables": hashes, "notes": about})
         if kept is None:
             problems.append(f"the tables are not kept in {root} ({store.problem}): every start parses them again.")
-            return Tables(folder, columns, problems + about, None)
-    return Tables(folder, kept[0], problems + kept[1]["notes"], root)
+            return Tables(folder, columns, problems + about, None, key)
+    return Tables(folder, kept[0], problems + kept[1]["notes"], root, key)
 
 
-def _reopen(folder: Path, cache: Path) -> Tables:
-    return open_tables(folder, cache=cache)
+def _reopen(folder: Path, cache: Path, key: str) -> Tables:
+    """Map the columns that another process has opened: the row numbers that it sends along belong to these and to no other ones."""
+    kept = ColumnCache(cache / "nuscenes" / key).load()
+    if kept is not None:
+        return Tables(folder, kept[0], kept[1]["notes"], cache, key)
+    tables = open_tables(folder, cache=cache)
+    if tables.key != key:
+        raise BadFileError(f"{folder}: a table changed after it was opened, and the columns kept in {cache} are gone; start again.")
+    return tables
 
 
 def _fingerprints(folder: Path) -> list[tuple[str, int, int, str]]:
     """Take name, size, time of change and a hash of head and tail of every table."""
-    missing = [f"{name}.json" for name in SCHEMA if not (folder / f"{name}.json").is_file()]
+    try:
+        missing = [f"{name}.json" for name in SCHEMA if not (folder / f"{name}.json").is_file()]
+    except OSError as error:
+        raise BadFileError(f"{folder}: the folder cannot be read ({error.strerror}).") from error
     if missing:
         raise DataNotFoundError(f"{folder}: {len(missing)} of {len(SCHEMA)} tables missing, first {missing[0]}; they come with the metadata archive.")
     found = []

@@ -183,6 +183,6 @@ def _numbers(path: Path, count: int) -> NDArray[np.float64]:
 
 def _token(folder: str, where: str) -> str:
     parts = [part for part in folder.replace("\\", "/").split("/") if part]
-    if len(parts) < 2 or ".." in parts or folder.startswith("/"):
+    if len(parts) < 2 or ".." in parts or "\0" in folder or folder.startswith("/"):
         raise BadFileError(f"{where}: {folder[:80]!r} must be a folder below the data set's.")
     return "/".join(parts)

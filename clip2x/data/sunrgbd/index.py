@@ -49,10 +49,10 @@ class ObjectIndex:
         self.notes: list[str] = []
 
     def signature(self, token: str) -> Signature:
-        """Tell size and time of change (nanoseconds) of the four files that a frame's objects come from; -1 for one that is not there."""
+        """Tell size and time of change (nanoseconds) of the four files that a frame's objects come from; -1 for one that is not seen."""
         frame = self.folder / token
-        files = (frame / BOXES_3D, frame / "intrinsics.txt", first_file(frame / self.depth_folder, ".png"),
-                 first_file(frame / "extrinsics", ".txt", last=True))
+        files = (frame / BOXES_3D, frame / "intrinsics.txt", _first_readable(frame / self.depth_folder, ".png"),
+                 _first_readable(frame / "extrinsics", ".txt", last=True))
         values: list[int] = []
         for file in files:
             try:
@@ -93,6 +93,8 @@ class ObjectIndex:
                 reasons.append(str(error))
                 try:
                     unread[token] = [CountedBox(box.position, box.name, -1) for box in floor_boxes(self.folder / token / BOXES_3D)[0]]
+                except DataNotFoundError:
+                    unread[token] = []
                 except BadFileError as broken:
                     without_boxes.append(str(broken))
         if file is not None and todo:
@@ -122,6 +124,14 @@ class ObjectIndex:
                     name_ids=np.array([names[box.name] for box in boxes], dtype=np.int32))
         except OSError as error:
             self.notes.append(f"point counts are not kept in {file.parent} ({error.strerror or error}): the next start counts again.")
+
+
+def _first_readable(folder: Path, suffix: str, *, last: bool = False) -> Path | None:
+    """Find a file as `first_file` does; None also for a folder that cannot be read (reading the frame says so)."""
+    try:
+        return first_file(folder, suffix, last=last)
+    except BadFileError:
+        return None
 
 
 def _counted(frame: SceneFrame) -> list[CountedBox]:

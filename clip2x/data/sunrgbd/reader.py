@@ -77,6 +77,8 @@ class SunRgbdFrames(FrameDataset):
         if self.part and tokens:
             table = EntryTable(Entry(token, 0, scene_of(token)) for token in tokens)
             tokens = [tokens[position] for position in carve(table, HELD_OUT_SHARE, seed=0)[PARTS.index(self.part)]]
+            if not tokens:
+                raise self.not_found(f"what is there of {self.official_split} is too little to hold a part out (one recording)")
         self.tokens: Sequence[str] = tokens
 
     def frame(self, token: str) -> SceneFrame:
@@ -255,8 +257,10 @@ class SunRgbdObjects(PointCloudDataset):
         signature = ObjectIndex(self.folder, DEPTH_FOLDERS[self.depth]).signature(token)
         try:
             path = self.cache.path(self.folder / token / BOXES_3D, *signature, entry.key, self.num_points, self.seed, self.sampler, VERSION)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise self.not_found(f"{token}/{BOXES_3D} is gone") from None
+        except OSError as error:
+            raise BadFileError(f"{self.folder / token / BOXES_3D}: cannot be read ({error.strerror or error}).") from error
         points = self.cache.get(path, (self.num_points, 3))
         if points is None:
             points = super().raw_points(entry)
