@@ -6,6 +6,7 @@ Reads the mini-world (`make miniworld`) unless --root names a folder with other 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import tempfile
 import time
@@ -88,15 +89,16 @@ def speed_up(root: Path, name: str, samples: int, cache: Path) -> None:
 
 
 def growth(root: Path, name: str, workers: int, cache: Path) -> None:
-    """Read three epochs with reader processes; the memory of all processes (shared pages counted once) after each."""
+    """Read six epochs with reader processes; the memory of all processes (shared pages counted once) after each."""
     data = open_dataset(name, root, cache=cache)
     loader: DataLoader[Any] = DataLoader(data, batch_size=32, num_workers=workers, persistent_workers=True, collate_fn=collate)
     readings = []
-    for _ in range(3):
+    for _ in range(6):
         for _ in loader:
             pass
+        gc.collect()
         readings.append(memory_mb(loader))
-    print(f"memory of this process and {workers} reader processes after epochs 1, 2, 3 of {name}: "
+    print(f"memory of this process and {workers} reader processes after epochs 1 to 6 of {name}: "
           + ", ".join(f"{value:,.0f}" for value in readings) + " MB (proportional set size)")
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,6 @@ from numpy.typing import NDArray
 
 from clip2x.data.base import PointCloudDataset
 from clip2x.data.entries import Entry
-from clip2x.data.files import BROKEN_ARRAY
 from clip2x.errors import BadFileError
 from clip2x.storage import atomic_path
 
@@ -39,10 +41,13 @@ class SampleCache:
     def get(self, path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
         """Read a stored sample; None if there is none, or none of this shape (a damaged file is made again)."""
         try:
-            points = np.load(path, allow_pickle=False)
-        except BROKEN_ARRAY:
+            content = bytearray(path.read_bytes())
+        except OSError:
             return None
-        return points if isinstance(points, np.ndarray) and points.shape == shape and points.dtype == np.float32 else None
+        header = _header(shape)
+        if len(content) != len(header) + 4 * math.prod(shape) or not content.startswith(header):
+            return None
+        return np.frombuffer(content, dtype=np.float32, offset=len(header)).reshape(shape)
 
     def put(self, path: Path, points: NDArray[np.float32]) -> None:
         """Store a sample. Where that fails (read-only or full disk) the reason is kept in `problem` and nothing else happens."""
@@ -53,6 +58,14 @@ class SampleCache:
                 np.save(temporary, points, allow_pickle=False)
         except OSError as error:
             self.problem = f"samples are not kept in {self.folder} ({error.strerror or error}): every epoch reads the meshes again."
+
+
+@lru_cache
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Write the header that a .npy file of this shape has: to compare it takes a tenth of the time of parsing it."""
+    stream = BytesIO()
+    np.save(stream, np.zeros(shape, dtype=np.float32))
+    return stream.getvalue()[: -4 * math.prod(shape)]
 
 
 def default_cache_folder() -> Path | None:
