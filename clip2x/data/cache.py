@@ -91,16 +91,21 @@ class SampledPoints(PointCloudDataset):
         """Say whether points of this variant are worth keeping."""
         return True
 
+    def source_of(self, entry: Entry) -> tuple[Path, tuple[str | int, ...]]:
+        """Name the file that an object's points come from, and what else they depend on besides the choice of points."""
+        return self.folder / entry.key, (entry.key,)
+
     def raw_points(self, entry: Entry) -> NDArray[np.float32]:
         """Take `num_points` of an object from the cache, or read it and fill the cache."""
         if self.cache is None or not self.is_cached():
             return super().raw_points(entry)
+        source, facts = self.source_of(entry)
         try:
-            path = self.cache.path(self.folder / entry.key, entry.key, self.num_points, self.seed, self.sampler, SAMPLING)
+            path = self.cache.path(source, *facts, self.num_points, self.seed, self.sampler, SAMPLING)
         except (FileNotFoundError, NotADirectoryError):
-            raise self.not_found(f"{entry.key} is gone") from None
+            raise self.not_found(f"{source.relative_to(self.folder)} is gone") from None
         except OSError as error:
-            raise BadFileError(f"{self.folder / entry.key}: cannot be read ({error.strerror or error}).") from error
+            raise BadFileError(f"{source}: cannot be read ({error.strerror or error}).") from error
         points = self.cache.get(path, (self.num_points, 3))
         if points is None:
             points = super().raw_points(entry)

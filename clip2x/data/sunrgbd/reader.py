@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2x.data.base import HELD_OUT_SHARE, PARTS, PointCloudDataset
-from clip2x.data.cache import SampleCache, default_cache_folder
+from clip2x.data.base import HELD_OUT_SHARE, PARTS
+from clip2x.data.cache import SampledPoints, default_cache_folder, sample_cache
 from clip2x.data.entries import Entry, EntryTable, carve
 from clip2x.data.frames import FrameDataset, crop_box
 from clip2x.data.sunrgbd.annotations import BOXES_3D, floor_boxes, picture_boxes
@@ -177,7 +177,7 @@ class SunRgbdFrames(FrameDataset):
         return tokens
 
 
-class SunRgbdObjects(PointCloudDataset):
+class SunRgbdObjects(SampledPoints):
     """Objects of SUN RGB-D, cut out of the points of a frame by their annotated boxes: no enlargement, no heading, upright frame.
 
     The group of an object is its frame's scene. How many points each box holds is counted once (some minutes for all frames) and kept in
@@ -213,7 +213,7 @@ class SunRgbdObjects(PointCloudDataset):
             raise InputError(f"min_points must be at least 1 or left out, got {min_points}.")
         self.min_points, self.depth = min_points, depth
         self.cache_folder = default_cache_folder() if cache is None else Path(cache)
-        self.cache = None if self.cache_folder is None else SampleCache(self.cache_folder / "samples")
+        self.cache = sample_cache(cache)
         self._last: SceneFrame | None = None
         super().__init__(manifest, root=root, variant=variant, split=split, num_points=num_points, seed=seed, up=up, limit=limit,
                          sampler=sampler, shots=shots)
@@ -249,25 +249,11 @@ class SunRgbdObjects(PointCloudDataset):
                 return crop_box(self._last, box, self.folder / token / BOXES_3D)
         raise BadFileError(f"{self.folder / token / BOXES_3D}: object {entry.key.rpartition('#')[2]} is gone; the file was replaced.")
 
-    def raw_points(self, entry: Entry) -> NDArray[np.float32]:
-        """Take `num_points` of an object from the cache, or read its frame and fill the cache."""
-        if self.cache is None:
-            return super().raw_points(entry)
+    def source_of(self, entry: Entry) -> tuple[Path, tuple[str | int, ...]]:
+        """Name the boxes' file; the points depend on the state of all files of the frame."""
         token = entry.key.rpartition("#")[0]
         signature = ObjectIndex(self.folder, DEPTH_FOLDERS[self.depth]).signature(token)
-        try:
-            path = self.cache.path(self.folder / token / BOXES_3D, *signature, entry.key, self.num_points, self.seed, self.sampler, VERSION)
-        except (FileNotFoundError, NotADirectoryError):
-            raise self.not_found(f"{token}/{BOXES_3D} is gone") from None
-        except OSError as error:
-            raise BadFileError(f"{self.folder / token / BOXES_3D}: cannot be read ({error.strerror or error}).") from error
-        points = self.cache.get(path, (self.num_points, 3))
-        if points is None:
-            points = super().raw_points(entry)
-            self.cache.put(path, points)
-            if self.cache.problem is not None and self.cache.problem not in self.notes:
-                self.notes.append(self.cache.problem)
-        return points
+        return self.folder / token / BOXES_3D, (*signature, entry.key, VERSION)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the last frame behind when the data set is sent to another process."""
