@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clip2x.errors import InputError
@@ -25,6 +27,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path, age_s: float = 86_400.0) -> None:
+    """Delete hidden files and folders in a folder of derived files that no one has touched for `age_s` seconds: what killed processes left."""
+    with suppress(OSError):
+        for item in list(folder.iterdir()):
+            if item.name.startswith(".") and time.time() - item.stat().st_mtime > age_s:
+                shutil.rmtree(item, ignore_errors=True) if item.is_dir() else item.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -22,7 +22,7 @@ from clip2x.data.transforms import choose_points, generator_for
 from clip2x.errors import BadFileError, InputError
 from clip2x.geometry import unit_sphere
 from clip2x.manifest import Manifest
-from clip2x.storage import atomic_path
+from clip2x.storage import atomic_path, remove_stale
 
 BACKGROUND = -1  # in `mask`; an author of the data set: github.com/hkust-vgd/scanobjectnn, issue 5, and its data_utils.py
 BACKGROUND_CHOICES = ("keep", "drop")
@@ -254,6 +254,7 @@ class ScanObjectNN(PointCloudDataset):
         try:
             if rows.file.is_file() and rows.file.stat().st_size == math.prod(stored.shape) * np.dtype(rows.dtype).itemsize:
                 return rows
+            remove_stale(rows.file.parent)
             with atomic_path(rows.file) as temporary, temporary.open("wb") as copy:
                 for block in _blocks(stored, self.folder / name):
                     copy.write(np.ascontiguousarray(block, dtype=rows.dtype).tobytes())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2x.storage import sha256_of_file
+from clip2x.storage import remove_stale, sha256_of_file
 
 Columns = dict[str, NDArray[Any]]
 
@@ -56,6 +56,7 @@ class ColumnCache:
         """Store columns and facts (JSON) and map them; None, and the reason in `problem`, where that is not possible."""
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale(self.folder.parent)
             with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=f".{self.folder.name[:8]}-") as temporary:
                 made = Path(temporary) / "made"
                 made.mkdir()
