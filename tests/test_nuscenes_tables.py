@@ -161,7 +161,7 @@ def test_small_tables_are_not_kept_unless_a_folder_is_named(written: Written, tm
     monkeypatch.setattr(nuscenes_tables, "CACHED_FROM_BYTES", 1)
     open_tables(written.folder)
     assert len(list((tmp_path / "home" / ".cache" / "clip2x" / "nuscenes").iterdir())) == 1
-    monkeypatch.setattr(nuscenes_tables, "default_cache_folder", lambda: None)
+    monkeypatch.setattr(nuscenes_tables, "cache_folder", lambda folder: None)
     assert "no home folder" in open_tables(written.folder).notes[0]
 
 

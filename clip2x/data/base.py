@@ -83,6 +83,17 @@ class PublishedData:
         """Names in label order."""
         return self.manifest.classes(self.variant_name)
 
+    def split_file(self, split: str) -> Path:
+        """Name the list or data file of a split.
+
+        Raises:
+            BadFileError: If the manifest names none.
+        """
+        file = self.variant.splits[split].file
+        if file is None:
+            raise BadFileError(f"manifest {self.manifest.name}: variants.{self.variant_name}.splits.{split} needs a file.")
+        return self.folder / file
+
     def not_found(self, what: str) -> DataNotFoundError:
         """Build the error for missing data: what is missing, where to get it, which variable to set."""
         place = self.manifest.source.get("download") or self.manifest.source.get("home")

@@ -76,9 +76,14 @@ def default_cache_folder() -> Path | None:
         return None
 
 
+def cache_folder(folder: Path | None) -> Path | None:
+    """Say where a reader keeps derived files: in `folder`, in the default folder if not given, None where there is neither."""
+    return default_cache_folder() if folder is None else Path(folder)
+
+
 def sample_cache(folder: Path | None) -> SampleCache | None:
     """Say where a data set keeps sampled points: below `folder`, below the default cache folder if not given, None where there is neither."""
-    chosen = default_cache_folder() if folder is None else Path(folder)
+    chosen = cache_folder(folder)
     return None if chosen is None else SampleCache(chosen / "samples")
 
 

@@ -102,13 +102,9 @@ def _examined(manifest: Manifest, variant: str, split: str, what: str, root: Pat
         data: PublishedData = reader(manifest, root=root, variant=variant, split=split)
     except DataNotFoundError as error:
         return SplitReport(variant, split, what, "absent", expected=expected, notes=[" ".join(error.missing.split())])
-    except Clip2xError as error:
+    except (Clip2xError, OSError) as error:  # OSError: a folder that cannot be entered, for example
         report = SplitReport(variant, split, what, "broken", expected=expected)
-        report.add_problem(str(error))
-        return report
-    except OSError as error:  # a folder that cannot be entered, for example
-        report = SplitReport(variant, split, what, "broken", expected=expected)
-        report.add_problem(f"{error.filename or root}: cannot be read ({error.strerror or error}).")
+        report.add_problem(f"{error.filename or root}: cannot be read ({error.strerror or error})." if isinstance(error, OSError) else str(error))
         return report
     if isinstance(getattr(data, "cache", None), SampleCache):
         data.cache = None  # type: ignore[attr-defined]  # points kept from an earlier reading say nothing of the files

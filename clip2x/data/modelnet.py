@@ -33,14 +33,7 @@ class ModelNet(SampledPoints):
         Args:
             manifest: `modelnet10`, `modelnet40` or a manifest of one of the same formats.
             root: See `PointCloudDataset`, as for the arguments that are not listed here.
-            variant: See there.
-            split: See there.
-            num_points: See there.
-            seed: See there.
-            up: See there.
-            limit: See there.
-            sampler: See there.
-            shots: See there.
+            variant, split, num_points, seed, up, limit, sampler, shots: See there.
             cache: Folder for sampled points, made when it is first needed; `~/.cache/clip2x` if not given. It may be deleted at any time.
 
         Raises:
@@ -95,23 +88,23 @@ class ModelNet(SampledPoints):
         there = {name: frozenset(_names(self.folder / name, ".txt")) for name in labels}
         entries: list[Entry] = []
         absent: list[str] = []
-        for number, line in self._lines(self._split_file(split)):
+        for number, line in self._lines(self.split_file(split)):
             name = line.rpartition("_")[0]
             if name not in labels:
-                raise BadFileError(f"{self._split_file(split)}: line {number}: {line!r} belongs to no class of {self.manifest.name}.")
+                raise BadFileError(f"{self.split_file(split)}: line {number}: {line!r} belongs to no class of {self.manifest.name}.")
             if f"{line}.txt" in there[name]:
                 entries.append(Entry(f"{name}/{line}.txt", labels[name]))
             else:
                 absent.append(f"{name}/{line}.txt")
         if absent:
             self.lacks_files = True
-            self.notes.append(f"{len(absent):,} files of {self._split_file(split).name} are missing, first {absent[0]}.")
+            self.notes.append(f"{len(absent):,} files of {self.split_file(split).name} are missing, first {absent[0]}.")
         return sorted(entries, key=lambda entry: (entry.label, entry.key))
 
     def _index_arrays(self, split: str) -> list[Entry]:
         """Read PointNet's layout: a list of HDF5 files, each with `data` (N, P, 3) and `label` (N, 1) by the lines of shape_names.txt."""
         labels = self._labels_of_shape_names()
-        listed = self._split_file(split)
+        listed = self.split_file(split)
         names = [listed.name] if listed.suffix == ".h5" else [line.replace("\\", "/").rpartition("/")[2] for _, line in self._lines(listed)]
         absent = [name for name in names if not (self.folder / name).is_file()]
         if names and len(absent) == len(names):
@@ -144,12 +137,6 @@ class ModelNet(SampledPoints):
             if name not in known:
                 raise BadFileError(f"{path}: {name!r} is no class of {self.manifest.name}.")
         return [known[name] for name in names]
-
-    def _split_file(self, split: str) -> Path:
-        file = self.variant.splits[split].file
-        if file is None:
-            raise BadFileError(f"manifest {self.manifest.name}: variants.{self.variant_name}.splits.{split} needs a file.")
-        return self.folder / file
 
     def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
         """Read the lines of a list that are not blank, with their numbers."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from clip2x.data.base import PointCloudDataset
-from clip2x.data.cache import default_cache_folder
+from clip2x.data.cache import cache_folder
 from clip2x.data.entries import Entry
 from clip2x.data.transforms import choose_points, generator_for
 from clip2x.errors import BadFileError, InputError
@@ -82,14 +82,7 @@ class ScanObjectNN(PointCloudDataset):
         Args:
             manifest: `scanobjectnn` or a manifest of the same format.
             root: See `PointCloudDataset`, as for the arguments that are not listed here.
-            variant: See there.
-            split: See there.
-            num_points: See there.
-            seed: See there.
-            up: See there.
-            limit: See there.
-            sampler: See there.
-            shots: See there.
+            variant, split, num_points, seed, up, limit, sampler, shots: See there.
             cache: Folder for unpacked arrays, made when it is first needed; `~/.cache/clip2x` if not given. It may be deleted at any time.
             background: `keep` all points of a file, or `drop` those that its mask calls background.
             normalise: `after` the choice of points, as for every data set here: the points that come out have mean 0 and largest norm 1.
@@ -104,7 +97,7 @@ class ScanObjectNN(PointCloudDataset):
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
         self.background, self.normalise = background, normalise
-        self.cache = default_cache_folder() if cache is None else Path(cache)
+        self.cache = cache_folder(cache)
         self._contents: dict[str, Contents] = {}
         self._rows: dict[tuple[str, str], Rows | None] = {}
         super().__init__(manifest, root=root, variant=variant, split=split, num_points=num_points, seed=seed, up=up, limit=limit,

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from clip2x.data.augmentations import draw_distances
 from clip2x.data.base import PublishedData
 from clip2x.data.cache import SampledPoints, sample_cache
 from clip2x.data.entries import Entry, EntryTable
@@ -47,14 +48,7 @@ class ShapeNet(SampledPoints):
         Args:
             manifest: `shapenet` or a manifest of the same format.
             root: See `PointCloudDataset`, as for the arguments that are not listed here.
-            variant: See there.
-            split: See there.
-            num_points: See there.
-            seed: See there.
-            up: See there.
-            limit: See there.
-            sampler: See there.
-            shots: See there.
+            variant, split, num_points, seed, up, limit, sampler, shots: See there.
             cache: Folder for sampled points, made when it is first needed; `~/.cache/clip2x` if not given. It may be deleted at any time.
 
         Raises:
@@ -223,7 +217,7 @@ class ShapeNetPairs(Dataset[PairSample]):
         rng = np.random.default_rng([self.seed, epoch, index])
         drawn = int(rng.integers(self.views))  # drawn in any case, so that a fixed view changes nothing else
         view = drawn if self.view is None else self.view
-        distance = rng.uniform(*self.distance_range, size=2).astype(np.float32)
+        distance = draw_distances(rng, *self.distance_range)
         points = self.data.drawn_points(entry, self.num_points, rng)
         return PairSample(points=points, image=self._image(entry, view), view=view, distance=torch.from_numpy(distance), label=entry.label,
                           index=index)
@@ -256,14 +250,11 @@ class ShapeNetPairs(Dataset[PairSample]):
 
 def _listed(data: PublishedData, split: str) -> Iterator[Model]:
     """Read the models of a split's list, lines `<synset>-<id>.npy`, without those that are excluded."""
-    file = data.variant.splits[split].file
-    if file is None:
-        raise BadFileError(f"manifest {data.manifest.name}: variants.{data.variant_name}.splits.{split} needs a file.")
-    path = data.folder / file
+    path = data.split_file(split)
     try:
         text = read_content(path).decode("utf-8-sig")
     except DataNotFoundError:
-        raise data.not_found(f"the list {file} is missing, it comes from {data.manifest.source.get('lists')}") from None
+        raise data.not_found(f"the list {path.relative_to(data.folder)} is missing, it comes from {data.manifest.source.get('lists')}") from None
     except UnicodeDecodeError as error:
         raise BadFileError(f"{path}: not a readable list ({error}).") from error
     known, excluded = frozenset(data.manifest.class_folders), frozenset(data.manifest.excluded)

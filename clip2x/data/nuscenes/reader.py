@@ -320,13 +320,7 @@ class NuScenesObjects(PointCloudDataset):
             manifest: `nuscenes` or a manifest of the same format.
             root: See `PointCloudDataset`, as for the arguments that are not listed here.
             variant: Version of the tables and classes.
-            split: See there.
-            num_points: See there.
-            seed: See there.
-            up: See there.
-            limit: See there.
-            sampler: See there.
-            shots: See there.
+            split, num_points, seed, up, limit, sampler, shots: See there.
             min_points: Objects with fewer annotated points (num_lidar_pts) are left out; the manifest's number if not given.
             cache: See `open_tables`.
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2x.data.cache import default_cache_folder
+from clip2x.data.cache import cache_folder
 from clip2x.data.nuscenes.column_cache import ColumnCache
 from clip2x.data.nuscenes.schema import SCHEMA, Columns, parse_tables
 from clip2x.errors import BadFileError, DataNotFoundError
@@ -96,7 +96,7 @@ def open_tables(folder: Path, *, cache: Path | None = None, deep: bool = False) 
     """
     folder = Path(folder)
     fingerprints = _fingerprints(folder)
-    root = default_cache_folder() if cache is None else Path(cache)
+    root = cache_folder(cache)
     small = cache is None and sum(size for _, size, _, _ in fingerprints) < CACHED_FROM_BYTES
     if root is None or small:
         notes = [] if small else ["there is no home folder to keep the tables in: every start parses them again."]

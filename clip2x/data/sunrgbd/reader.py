@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip2x.data.base import HELD_OUT_SHARE, PARTS
-from clip2x.data.cache import SampledPoints, default_cache_folder, sample_cache
+from clip2x.data.cache import SampledPoints, cache_folder, sample_cache
 from clip2x.data.entries import Entry, EntryTable, carve
 from clip2x.data.frames import FrameDataset, crop_box
 from clip2x.data.sunrgbd.annotations import BOXES_3D, floor_boxes, picture_boxes
@@ -144,9 +144,7 @@ class SunRgbdFrames(FrameDataset):
     def _listed(self, split: str) -> list[str]:
         """Read the tokens of a split: from the list of picture files, else from the toolbox's MATLAB file."""
         part = self.variant.splits[split]
-        if part.file is None:
-            raise BadFileError(f"manifest {self.manifest.name}: variants.{self.variant_name}.splits.{split} needs a file.")
-        list_file, split_file = self.folder / part.file, self.folder / (part.fallback or "")
+        list_file, split_file = self.split_file(split), self.folder / (part.fallback or "")
         if list_file.is_file():
             tokens = tokens_of_list(list_file)
         elif part.fallback and split_file.is_file():
@@ -193,13 +191,7 @@ class SunRgbdObjects(SampledPoints):
             manifest: `sunrgbd` or a manifest of the same format.
             root: See `PointCloudDataset`, as for the arguments that are not listed here.
             variant: `objects10` or `objects37`.
-            split: See there.
-            num_points: See there.
-            seed: See there.
-            up: See there.
-            limit: See there.
-            sampler: See there.
-            shots: See there.
+            split, num_points, seed, up, limit, sampler, shots: See there.
             min_points: Objects with fewer points are left out; the manifest's number if not given.
             depth: See `SunRgbdFrames`.
             cache: Folder for counts and points, made when it is first needed; `~/.cache/clip2x` if not given. It may be deleted at any time.
@@ -212,7 +204,7 @@ class SunRgbdObjects(SampledPoints):
         if min_points is not None and min_points < 1:
             raise InputError(f"min_points must be at least 1 or left out, got {min_points}.")
         self.min_points, self.depth = min_points, depth
-        self.cache_folder = default_cache_folder() if cache is None else Path(cache)
+        self.cache_folder = cache_folder(cache)
         self.cache = sample_cache(cache)
         self._last: SceneFrame | None = None
         super().__init__(manifest, root=root, variant=variant, split=split, num_points=num_points, seed=seed, up=up, limit=limit,
