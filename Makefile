@@ -4,12 +4,14 @@ DATA ?=## folder that holds the data sets; empty in the mini profile = the gener
 RUNS ?= runs/$(PROFILE)$(if $(filter-out 0,$(SEED)),-seed$(SEED))## where results and checkpoints go; default: runs/PROFILE, with -seedN behind it for another SEED than 0
 CLIP ?=## open_clip model; default: clip2x-small in mini, ViT-B-32-quickgelu in full
 PRETRAINED ?=## open_clip tag or weight file; default: the one that pretrain-clip makes, openai in full
+CHECKPOINT ?=## depth encoder to evaluate beside plain CLIP; default: the one that pretrain-depth makes; none = without
 EVAL ?=## data sets to evaluate, manifest/variant/split, separated by commas, e.g. modelnet10/off/test
+SHARD ?=## part of the models that this machine renders, e.g. 1/4; default: all
 SEED ?= 0## seed of the generated data, of training and of sampling
 ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
 PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
 
-.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip eval-zeroshot clean
+.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth eval-zeroshot clean
 .DEFAULT_GOAL := help
 comma := ,
 BIN := .venv/bin
@@ -19,23 +21,40 @@ MINI := $(if $(filter full,$(PROFILE)),runs/mini,$(RUNS))
 SMALL_CLIP := $(MINI)/pretrain_clip/clip.safetensors
 MINIWORLD := $(MINI)/miniworld/miniworld.json
 
+# GOAL_DATA, GOAL_ARGS: what the command line asks of the stage that it names; stages that are only made on the way keep their own.
+GOAL_DATA = $(if $(filter $(1),$(MAKECMDGOALS)),$(DATA))
+GOAL_ARGS = $(if $(filter $(1),$(MAKECMDGOALS)),$(ARGS))
+
 ifeq ($(PROFILE),mini)
-EVAL_NEEDS := $(if $(DATA),,$(MINIWORLD)) $(if $(PRETRAINED),,$(SMALL_CLIP))
-EVAL_CONFIG := --config stages/eval_zeroshot.yaml --config stages/mini/eval_zeroshot.yaml
-EVAL_DATA := $(or $(DATA),$(RUNS)/miniworld)
-EVAL_CLIP := $(or $(CLIP),clip2x-small)
-EVAL_WEIGHTS := $(or $(PRETRAINED),$(SMALL_CLIP))
+CONFIG = --config stages/$(1).yaml --config stages/mini/$(1).yaml
+MODEL := $(or $(CLIP),clip2x-small)
+WEIGHTS := $(or $(PRETRAINED),$(SMALL_CLIP))
+WEIGHTS_NEEDS := $(if $(PRETRAINED),,$(SMALL_CLIP))
+TRAIN_DATA = $(or $(call GOAL_DATA,pretrain-depth render-pairs),$(MINI)/miniworld)
+EVAL_DATA := $(or $(DATA),$(MINI)/miniworld)
+EVAL_NEEDS := $(if $(DATA),,$(MINIWORLD))
+PICTURE_SIZE := 64
+# with another CLIP the checkpoint of the small one would not fit
+DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(if $(PRETRAINED),none,$(RUNS)/pretrain_depth/depth_encoder.safetensors))
 ifneq ($(filter-out clip2x-small,$(CLIP)),)
 $(if $(PRETRAINED),,$(error CLIP=$(CLIP) needs PRETRAINED too: an open_clip tag, e.g. openai, or a weight file))
 endif
 else ifeq ($(PROFILE),full)
-EVAL_CONFIG := --config stages/eval_zeroshot.yaml
+CONFIG = --config stages/$(1).yaml
+MODEL := $(or $(CLIP),ViT-B-32-quickgelu)
+WEIGHTS := $(or $(PRETRAINED),openai)
+WEIGHTS_NEEDS :=
+TRAIN_DATA := $(or $(DATA),data)
 EVAL_DATA := $(or $(DATA),data)
-EVAL_CLIP := $(or $(CLIP),ViT-B-32-quickgelu)
-EVAL_WEIGHTS := $(or $(PRETRAINED),openai)
+EVAL_NEEDS :=
+PICTURE_SIZE := 224
+DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(wildcard $(RUNS)/pretrain_depth/depth_encoder.safetensors),none)
 else
 $(error PROFILE is '$(PROFILE)'; it must be mini or full)
 endif
+DEPTH := $(RUNS)/pretrain_depth/depth_encoder.safetensors
+RENDER := $(BIN)/clip2x render-pairs --size $(PICTURE_SIZE) --seed $(SEED)
+CLIP_ARGS := --model.clip.model $(MODEL) --model.clip.pretrained $(WEIGHTS)
 
 help:  ## list the targets and variables
 	@echo "Targets:"; sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -91,10 +110,23 @@ pretrain-clip: $(SMALL_CLIP)  ## train the small CLIP of the mini profile
 $(SMALL_CLIP): $(MINIWORLD)
 	$(BIN)/python -m stages fit --config stages/pretrain_clip.yaml --seed_everything $(SEED) --data.root $(MINI)/miniworld --data.seed $(SEED) \
 	  --model.output $@ --trainer.logger.save_dir $(MINI)/pretrain_clip --trainer.callbacks.dirpath $(MINI)/pretrain_clip/checkpoints \
-	  --ckpt_path last $(if $(filter pretrain-clip,$(MAKECMDGOALS)),$(ARGS))
+	  --ckpt_path last $(call GOAL_ARGS,pretrain-clip)
 
-eval-zeroshot: $(EVAL_NEEDS) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
-	$(BIN)/python -m stages test $(EVAL_CONFIG) --data.root $(EVAL_DATA) --data.seed $(SEED) --model.clip.model $(EVAL_CLIP) --model.clip.pretrained $(EVAL_WEIGHTS) \
+render-pairs: $(STAMP) $(if $(filter $(MINI)/miniworld,$(TRAIN_DATA)),$(MINIWORLD))  ## draw ten pictures of every ShapeNet model; what is drawn stays
+	$(RENDER) --root $(TRAIN_DATA) $(if $(SHARD),--shard $(SHARD)) $(call GOAL_ARGS,render-pairs)
+
+pretrain-depth: $(DEPTH)  ## CLIP2Point: train a depth encoder on pairs of picture and depth views against frozen CLIP
+	@echo "depth encoder: $(DEPTH) (delete $(RUNS)/pretrain_depth to train again)"
+
+# Order only: pictures are not drawn again, and a checkpoint is not trained again, for a newer time stamp of the folder.
+$(DEPTH): $(WEIGHTS_NEEDS) | render-pairs
+	$(BIN)/python -m stages fit $(call CONFIG,pretrain_depth) --seed_everything $(SEED) --data.root $(TRAIN_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
+	  --model.output $@ $(if $(filter mini,$(PROFILE)),--model.image_feature_cache $(RUNS)/pretrain_depth/image_features) \
+	  --trainer.logger.save_dir $(RUNS)/pretrain_depth $(call GOAL_ARGS,pretrain-depth)
+
+eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(filter $(if $(filter mini,$(PROFILE)),$(DEPTH)),$(DEPTH_CHECKPOINT)) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
+	$(BIN)/python -m stages test $(call CONFIG,eval_zeroshot) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
+	  $(if $(filter-out none,$(DEPTH_CHECKPOINT)),--model.checkpoint $(DEPTH_CHECKPOINT)) \
 	  --model.output $(RUNS)/eval_zeroshot --trainer.logger.save_dir $(RUNS)/eval_zeroshot $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
 
 clean:  ## remove the runs, keep the environment

@@ -7,12 +7,15 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from clip2x import __version__
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 
-DEFAULT_CHECKPOINT = Path("runs/mini/pretrain_clip/clip.safetensors")
+if TYPE_CHECKING:
+    from clip2x.predict import Recognizer
+
+DEFAULT_CHECKPOINTS = (Path("runs/mini/pretrain_depth/depth_encoder.safetensors"), Path("runs/mini/pretrain_clip/clip.safetensors"))
 STAGE_COMMANDS = ("fit", "validate", "test")
 
 
@@ -61,6 +64,14 @@ def _at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def _shard(text: str) -> tuple[int, int]:
+    """Read I/N, counted from 1."""
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, e.g. 1/4, got {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
 class _OneLineParser(argparse.ArgumentParser):
     """Reports a bad command line in one line."""
 
@@ -75,9 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     classify = commands.add_parser("classify", help="rank names for point clouds or meshes", allow_abbrev=False)
     classify.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD", help=".ply .pcd .off .obj .npy .npz .txt .xyz .pts .csv .bin")
     classify.add_argument("--classes", required=True, help="names, separated by commas, or a file with one name per line")
-    classify.add_argument("--checkpoint", type=Path, help=f"a checkpoint that describes itself; default {DEFAULT_CHECKPOINT}")
+    classify.add_argument("--checkpoint", type=Path, help="depth_encoder.safetensors, a .ckpt of pretrain_depth, CLIP2Point's best_eval.pth, a small "
+                          f"CLIP; default: the first that is there of {', '.join(map(str, DEFAULT_CHECKPOINTS))}")
     classify.add_argument("--clip", metavar="MODEL", help="instead of --checkpoint: an open_clip model, e.g. ViT-B-32-quickgelu")
-    classify.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai")
+    classify.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai; or the CLIP that a --checkpoint needs")
+    classify.add_argument("--ensemble", action="store_true", help="add the cosines of the tuned encoder and of its CLIP, as fitted in pre-training")
     classify.add_argument("--trust-torchscript", action="store_true", help="read TorchScript files other than OpenAI's; they can run code")
     classify.add_argument("--up", choices=("x", "y", "z"), help="axis that points up in the files; default z for .off and .bin, else y")
     classify.add_argument("--columns", type=_at_least(3), help="numbers per point in .bin files; default 5 for .pcd.bin, else 4")
@@ -100,6 +113,16 @@ def _parser() -> argparse.ArgumentParser:
     world.add_argument("--seed", type=_at_least(0), default=0)
     world.add_argument("--workers", type=_at_least(1), help="processes; default: all cores")
     world.set_defaults(run=_miniworld)
+    render = commands.add_parser("render-pairs", help="draw ten pictures of every ShapeNet model for pretrain-depth", allow_abbrev=False)
+    render.add_argument("--root", type=Path, required=True, help="the folder that holds the data sets; pictures go into shapenet/rendering")
+    render.add_argument("--variant", default="v2", help="which meshes: v2 (default) or v1")
+    render.add_argument("--split", choices=("train", "test"), help="default: both")
+    render.add_argument("--size", type=_at_least(1), default=224, help="width and height of the pictures in pixels; default 224")
+    render.add_argument("--supersample", type=_at_least(1), default=2, help="rays per pixel and axis; default 2")
+    render.add_argument("--seed", type=_at_least(0), default=0, help="of the light")
+    render.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="the I-th of N parts of the models, one for each machine")
+    render.add_argument("--workers", type=_at_least(1), help="processes; default: all cores")
+    render.set_defaults(run=_render_pairs)
     for name in STAGE_COMMANDS:
         commands.add_parser(name, help=f"LightningCLI: {name} --config STAGE [overrides]", add_help=False)
     return parser
@@ -111,18 +134,8 @@ def _classify(options: argparse.Namespace) -> int:
     from clip2x.data.base import OURS_FROM_UP
     from clip2x.data.files import read_cloud
     from clip2x.evaluation.class_embeddings import read_class_file
-    from clip2x.predict import Recognizer, from_clip, load
 
-    if options.clip or options.pretrained:
-        if options.checkpoint or not (options.clip and options.pretrained):
-            raise InputError("give either --checkpoint FILE, or both --clip MODEL and --pretrained TAG_OR_FILE.")
-        recognizer: Recognizer = from_clip(options.clip, options.pretrained, trust_torchscript=options.trust_torchscript)
-    else:
-        checkpoint = options.checkpoint or DEFAULT_CHECKPOINT
-        if not options.checkpoint and not checkpoint.is_file():
-            raise DataNotFoundError(f"there is no {checkpoint} here; run `make pretrain-clip`, or give --checkpoint FILE, "
-                                    "or --clip MODEL --pretrained openai.")
-        recognizer = load(checkpoint)
+    recognizer, checkpoint = _recognizer(options)
     is_file = "," not in options.classes and ("/" in options.classes or options.classes.endswith(".txt") or Path(options.classes).is_file())
     names = read_class_file(options.classes) if is_file else [name.strip() for name in options.classes.split(",")]
     templates = [part.strip() for part in options.templates.split("|")] if options.templates else None
@@ -143,10 +156,31 @@ def _classify(options: argparse.Namespace) -> int:
         ranked = sorted(zip(names, shares.tolist(), strict=True), key=lambda pair: -pair[1])[: options.top]
         if options.json:
             labels = [{"name": name, "probability": share} for name, share in ranked]
-            print(json.dumps({"file": str(path), "up": up, "clip": recognizer.towers.id, "labels": labels}))
+            print(json.dumps({"file": str(path), "up": up, "checkpoint": None if checkpoint is None else str(checkpoint),
+                              "clip": recognizer.towers.id, "ensemble": recognizer.ensemble, "labels": labels}))
         else:
             print(f"{path} ({up} up): " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in ranked))
     return 2 if failed else 0
+
+
+def _recognizer(options: argparse.Namespace) -> tuple[Recognizer, Path | None]:
+    """Build what the options ask for; the checkpoint is the one named, else the first default one that is there, which is said on stderr."""
+    from clip2x.predict import from_clip, load
+
+    alone = options.pretrained and not (options.clip or options.checkpoint)
+    if alone or (options.clip and (options.checkpoint or not options.pretrained)):
+        raise InputError("give either --checkpoint FILE, or both --clip MODEL and --pretrained TAG_OR_FILE.")
+    if options.clip and options.ensemble:
+        raise InputError("--ensemble adds a tuned encoder to its CLIP; give --checkpoint FILE instead of --clip.")
+    if options.clip:
+        return from_clip(options.clip, options.pretrained, trust_torchscript=options.trust_torchscript), None
+    checkpoint: Path | None = options.checkpoint or next((path for path in DEFAULT_CHECKPOINTS if path.is_file()), None)
+    if checkpoint is None:
+        raise DataNotFoundError(f"there is no {' and no '.join(map(str, DEFAULT_CHECKPOINTS))} here; run `make pretrain-clip` or "
+                                "`make pretrain-depth`, or give --checkpoint FILE, or --clip MODEL --pretrained openai.")
+    if not options.checkpoint:
+        print(f"note: using {checkpoint}", file=sys.stderr)
+    return load(checkpoint, clip=options.pretrained, ensemble=options.ensemble, trust_torchscript=options.trust_torchscript), checkpoint
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -191,3 +225,25 @@ def _miniworld(options: argparse.Namespace) -> int:
     written = write_miniworld(options.root, seed=options.seed, size=SIZES[options.size], workers=options.workers)
     print(f"mini-world: {options.root}" + ("" if written else " (already there)"))
     return 0
+
+
+def _render_pairs(options: argparse.Namespace) -> int:
+    """Exit status 1 if a model could not be drawn; the others are."""
+    from clip2x.data.worker_pool import prepare_workers
+
+    prepare_workers("clip2x.data.render_pairs")  # loads while this process does
+    from clip2x.data.render_pairs import Drawing, render_pairs
+
+    drawing = Drawing(options.variant, options.size, options.supersample, options.seed)
+    report = render_pairs(options.root, drawing, split=options.split, shard=options.shard, workers=options.workers)
+    part = "" if options.shard == (1, 1) else f" (shard {options.shard[0]}/{options.shard[1]})"
+    print(f"{report.folder}: of {report.total:,} models of the lists{part} {report.drawn:,} drawn now, {report.there:,} there before, "
+          f"{report.missing:,} not on disk, {len(report.failed):,} failed")
+    for remark, count in report.remarks.most_common():
+        print(f"  {count:,} drawn with {remark}")
+    for model, reason in list(report.failed.items())[:20]:
+        print(f"  failed: {model}: {reason}")
+    if not report.failed:
+        return 0
+    print(f"All failed models: {report.failed_list}. Mend or remove these meshes and run again, or train without them: skip_missing_views: true.")
+    return 1

@@ -176,6 +176,9 @@ class DepthViews(nn.Module):
         InputError: If the preset is unknown or a size is not positive.
     """
 
+    normalise_colours = True
+    """CLIP's colour mean and std are applied to these pictures. Official code of CLIP2Point."""
+
     def __init__(self, views: str = "clip2point-10", image_size: int = 224, point_radius: float | str = 0.02) -> None:
         super().__init__()
         self.num_views = len(view_preset(views)[0])
@@ -186,6 +189,25 @@ class DepthViews(nn.Module):
         """Draw clouds (B, N, 3), object frame and unit sphere, as grey pictures (B, V, S, S) in [0, 1], not yet CLIP-normalised."""
         # The angles are no buffers: a cast of the module to bfloat16 would turn 315 degrees into 316.
         cameras = [value.to(points.device).expand(len(points), -1) for value in view_preset(self.views)]
+        return self._drawn(points, *cameras)
+
+    def of_one_view(self, points: Float[Tensor, "batch points 3"], view: Int64[Tensor, "batch"],
+                    distance: Float[Tensor, "batch distances"],
+                    turn_deg: Float[Tensor, "batch distances 2"] | None = None) -> Float[Tensor, "batch distances size size"]:
+        """Draw each cloud from one of the cameras, at several distances: what CLIP2Point is pre-trained on.
+
+        Args:
+            points: Unit sphere, object frame.
+            view: Index of the camera within the preset, one for each cloud.
+            distance: Of the cameras, in units of the points.
+            turn_deg: Added to azimuth and elevation of each camera, degrees. Ours; the official code does not turn.
+        """
+        azimuth, elevation, _ = (value.to(points.device)[view, None].expand_as(distance) for value in view_preset(self.views))
+        if turn_deg is not None:
+            azimuth, elevation = azimuth + turn_deg[..., 0], elevation + turn_deg[..., 1]
+        return self._drawn(points, azimuth, elevation, distance)
+
+    def _drawn(self, points: Tensor, *cameras: Tensor) -> Tensor:
         radius = density_radius(points) if isinstance(self.point_radius, str) else self.point_radius
         return grey_from_depth(rasterize(points, *cameras, image_size=self.image_size, point_radius=radius))
 

@@ -35,3 +35,7 @@ class CheckpointMismatchError(Clip2xError):
 
 class MissingDependencyError(Clip2xError):
     """A library or system package that has to be installed first."""
+
+
+class TrainingDivergedError(Clip2xError):
+    """A loss or a weight that is no longer a number, or has left the range in which the loss is defined."""

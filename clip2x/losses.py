@@ -9,6 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clip2x.errors import InputError, TrainingDivergedError
+
+CONTRASTS = ("nt_xent", "info_nce")
+
 
 class CaptionLoss(nn.Module):
     """Contrast pictures with captions in both directions, CLIP's loss, with a mask for captions that are also true of another picture.
@@ -47,3 +51,110 @@ class CaptionLoss(nn.Module):
         image_to_text = functional.cross_entropy(masked, own)
         text_to_image = functional.cross_entropy(masked.T, own)
         return {"loss": (image_to_text + text_to_image) / 2, "image_to_text": image_to_text, "text_to_image": text_to_image}
+
+
+class DepthPairLoss(nn.Module):
+    """CLIP2Point's loss: pull the depth features of an object towards its image (cross) and those of its two depth views together (intra).
+
+    `loss = cross + intra / s^2 + log(s + 1)`, s learnable, 1 at the start; at rest `2 intra / s^3 = 1 / (s + 1)`. Both terms are NT-Xent:
+    of N pairs (a_i, b_i) of unit vectors each of the 2N rows has its partner as the positive; the denominator runs over the N vectors of
+    the other side and the N - 1 others of its own side (SimCLR's form, pictures are negatives of pictures too). Cosines are divided by the
+    temperature, the cross-entropies of the 2N rows are averaged.
+
+    Source: CLIP2Point (arXiv:2210.01055), official code 30673e7, models/clip2point.py; NT-Xent as in lightly's `NTXentLoss`, which it calls.
+    The intra term, s and the mean of the two raw features before normalising are the official code's.
+
+    All is computed in float32 (float64 for float64 features), also under autocast.
+
+    Args:
+        temperature: Official code: 0.07.
+        intra: False is an ablation of ours: `loss = cross`; s is then not trained (it asks for no gradient, so DDP waits for none), and the
+            intra term is computed without gradient, for the log.
+        contrast: `nt_xent` (official code), or `info_nce` (ours): CLIP's loss, in which only vectors of the other side are negatives.
+
+    Attributes:
+        s: The learnable scalar, the module's only parameter.
+
+    Raises:
+        InputError: If an argument cannot be used.
+    """
+
+    def __init__(self, temperature: float = 0.07, *, intra: bool = True, contrast: str = "nt_xent") -> None:
+        super().__init__()
+        if not 0 < temperature < math.inf:
+            raise InputError(f"temperature must be a positive number, got {temperature}; the official code has 0.07.")
+        if contrast not in CONTRASTS:
+            raise InputError(f"unknown contrast {contrast!r}; known: {', '.join(CONTRASTS)}.")
+        self.temperature, self.intra, self.contrast = temperature, intra, contrast
+        self.s = nn.Parameter(torch.tensor(1.0), requires_grad=intra)
+
+    def forward(self, view_features: Float[Tensor, "..."], image_features: Float[Tensor, "..."]) -> dict[str, Tensor]:
+        """Compute the loss over the whole batch; features of several processes are joined before (`clip2x.modules.gathering`).
+
+        Args:
+            view_features: (B, 2, E) raw features of each object's two depth views, B at least 2.
+            image_features: (B, E) raw features of its image.
+
+        Returns:
+            Scalars `loss`, `cross`, `intra` (before s).
+
+        Raises:
+            InputError: If the shapes do not fit, or the batch has no negatives.
+        """
+        _check_pairs(view_features, image_features)
+        with torch.autocast(view_features.device.type, enabled=False):
+            views, images = _at_least_float32(view_features), _at_least_float32(image_features)
+            cross = self._contrast(views.mean(dim=1), images)
+            with torch.set_grad_enabled(self.intra and torch.is_grad_enabled()):
+                intra = self._contrast(views[:, 0], views[:, 1])
+            loss = cross + intra / self.s**2 + torch.log(self.s + 1) if self.intra else cross
+        return {"loss": loss, "cross": cross, "intra": intra}
+
+    def check(self) -> None:
+        """Check that s has not left the range in which the loss means anything; call it now and then, it waits for the device.
+
+        The loss has a pole at s = 0 and no value from s = -1 on; the official code would go on behind them (the check is ours).
+
+        Raises:
+            TrainingDivergedError: If s is not a positive number.
+        """
+        if not 0 < (s := float(self.s.detach())) < math.inf:
+            raise TrainingDivergedError(f"s of DepthPairLoss is {s:g}, but intra / s^2 + log(s + 1) needs a positive number; "
+                                        "lower the learning rate and go on from an earlier checkpoint, or train with intra: false.")
+
+    def _contrast(self, first: Tensor, second: Tensor) -> Tensor:
+        """Contrast N pairs of raw vectors, (N, E) each."""
+        first, second = functional.normalize(first, dim=-1), functional.normalize(second, dim=-1)
+        return (_nt_xent if self.contrast == "nt_xent" else _info_nce)(first, second, self.temperature)
+
+
+def _nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Average the cross-entropies of 2N rows; one (2N, 2N) matrix holds all four blocks of similarities."""
+    both = torch.cat([first, second])
+    logits = both / temperature @ both.T
+    # on the detached matrix, which saves autograd a copy: a row's softmax is 0 there, so no gradient comes from the diagonal
+    logits.detach().fill_diagonal_(-torch.inf)
+    partner = torch.arange(len(logits), device=logits.device).roll(len(first))
+    return functional.cross_entropy(logits, partner)
+
+
+def _info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    logits = first / temperature @ second.T
+    own = torch.arange(len(logits), device=logits.device)
+    return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _check_pairs(view_features: Tensor, image_features: Tensor) -> None:
+    found = f"{tuple(view_features.shape)} and {tuple(image_features.shape)}"
+    if view_features.ndim != 3 or view_features.shape[1] != 2:
+        raise InputError(f"view_features must be (B, 2, E), two views of each object, and image_features (B, E), got {found}.")
+    if image_features.shape != view_features[:, 0].shape:
+        raise InputError(f"image_features must be (B, E) with B and E of view_features (B, 2, E), got {found}; "
+                         "both must come from towers of the same CLIP.")
+    if len(image_features) < 2:
+        raise InputError(f"the loss contrasts pairs with each other and needs at least 2 in a batch, got {len(image_features)}; "
+                         "use a larger batch_size, and drop a last batch that is smaller.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -113,17 +114,43 @@ def render_views(mesh: Mesh, azimuth_deg: NDArray[np.floating[Any]], elevation_d
     axes = camera_axes(torch.as_tensor(np.asarray(azimuth_deg)), torch.as_tensor(np.asarray(elevation_deg))).numpy()
     towards_light = -axes[:, 2] if light is None else np.asarray(light) / np.linalg.norm(light, axis=1, keepdims=True)
     grid = _pixel_grid(image_size * supersample)
-    pictures = np.empty((len(axes), image_size, image_size, 4), dtype=np.uint8)
+    pictures = np.zeros((len(axes), image_size, image_size, 4), dtype=np.uint8)
     for view, picture in enumerate(pictures):  # one at a time: the rays of one view fit in the processor's cache
-        direction = grid @ axes[view]
-        origin = np.broadcast_to(-axes[view, 2] * np.float32(distance[view]), direction.shape)
-        rays = np.concatenate([origin, direction], axis=1)
-        answer = {name: tensor.numpy() for name, tensor in scene.cast_rays(open3d.core.Tensor(rays)).items()}
+        window = _window(centred, axes[view], float(distance[view]), image_size)
+        inside = grid[tuple(slice(side.start * supersample, side.stop * supersample) for side in window)]
+        rays = np.empty((*inside.shape[:2], 6), dtype=np.float32)
+        for axis, place in enumerate(-axes[view, 2] * np.float32(distance[view])):  # NumPy is slow where the last axis is short
+            rays[..., axis] = place
+        np.matmul(inside, axes[view], out=rays[..., 3:])
+        direction = rays[..., 3:].reshape(-1, 3)
+        answer = {name: tensor.numpy() for name, tensor in scene.cast_rays(open3d.core.Tensor(rays.reshape(-1, 6))).items()}
         if reverse is not None:
             answer = facing_the_rays(mesh.faces, reverse, direction, answer)
         surface = shade(mesh, direction, answer, towards_light[view].astype(np.float32), ambient)
-        picture[:] = _averaged(surface.reshape(image_size * supersample, -1, 4), supersample)
+        picture[window] = _averaged(surface.T.reshape(4, *inside.shape[:2]), supersample)
     return pictures
+
+
+def _window(vertices: NDArray[np.float64], axes: NDArray[np.float32], distance: float, image_size: int) -> tuple[slice, slice]:
+    """Find the rows and columns of the pixels that a mesh can cover, with one more on each side; all if a vertex lies beside or behind the camera.
+
+    Args:
+        vertices: (V, 3) as they are drawn.
+        axes: (3, 3) rows left, up, forward of the camera.
+        distance: From the camera to the origin.
+        image_size: Width and height, pixels.
+    """
+    left, up, forward = axes.astype(np.float64) @ vertices.T
+    depth = forward + distance
+    if depth.min() < 1e-3:
+        return slice(0, image_size), slice(0, image_size)
+    scale = 1 / np.tan(np.deg2rad(FIELD_OF_VIEW_DEG) / 2)
+    sides = []
+    for place in (up, left):
+        pixel = (1 - place / depth * scale) * (image_size / 2)
+        first, last = (int(edge) for edge in np.clip([pixel.min() - 1, pixel.max() + 2], 0, image_size))
+        sides.append(slice(first, last))
+    return sides[0], sides[1]
 
 
 def reversed_faces(faces: NDArray[np.integer[Any]]) -> NDArray[np.int64] | None:
@@ -173,11 +200,14 @@ def facing_the_rays(faces: NDArray[np.integer[Any]], reverse: NDArray[np.int64],
     return changed
 
 
+@lru_cache(maxsize=2)
 def _pixel_grid(size: int) -> NDArray[np.float32]:
-    """Build (S * S, 3): left, up and forward parts of the rays through the pixel centres, first row at the top, first column at the left."""
+    """Build (S, S, 3): left, up and forward parts of the rays through the pixel centres, first row at the top, first column at the left."""
     centre = (1 - (2 * np.arange(size) + 1) / size) * np.tan(np.deg2rad(FIELD_OF_VIEW_DEG) / 2)
     up, left = np.meshgrid(centre, centre, indexing="ij")
-    return np.stack([left, up, np.ones_like(up)], axis=-1).reshape(-1, 3).astype(np.float32)
+    grid = np.stack([left, up, np.ones_like(up)], axis=-1).astype(np.float32)
+    grid.flags.writeable = False
+    return grid
 
 
 def shade(mesh: Mesh, direction: NDArray[np.float32], answer: dict[str, NDArray[Any]], towards_light: NDArray[np.float32],
@@ -195,50 +225,57 @@ def shade(mesh: Mesh, direction: NDArray[np.float32], answer: dict[str, NDArray[
         (R, 4) red, green, blue, coverage in [0, 1]; zeros where nothing is hit.
     """
     hit = np.flatnonzero(np.isfinite(answer["t_hit"]))
-    normal = answer["primitive_normals"][hit]
-    facing = np.sign(-np.einsum("rc,rc->r", normal, direction[hit]))
+    normal = answer["primitive_normals"].take(hit, axis=0)  # four times as fast as indexing
+    facing = np.sign(-np.einsum("rc,rc->r", answer["primitive_normals"], direction).take(hit))
     brightness = ambient + (1 - ambient) * (facing * (normal @ towards_light)).clip(0.0)
-    colour = _surface_colour(mesh, answer["primitive_ids"][hit].astype(np.int64), answer["primitive_uvs"][hit])
-    surface = np.zeros((len(direction), 4), dtype=np.float32)
-    surface[hit, :3] = colour * brightness[:, None]
-    surface[hit, 3] = 1.0
-    return surface
+    colour = _surface_colour(mesh, answer["primitive_ids"].take(hit).astype(np.int64), answer["primitive_uvs"].take(hit, axis=0)).T
+    surface = np.zeros((4, len(direction)), dtype=np.float32)  # NumPy is slow where the last axis is short
+    for plane, values in zip(surface, (*(colour * brightness), np.float32(1.0)), strict=True):
+        plane[hit] = values
+    return surface.T
 
 
 def _averaged(surface: NDArray[np.float32], supersample: int) -> NDArray[np.uint8]:
-    """Average blocks of rays to pixels: (S * k, S * k, 4) -> (S, S, 4), colours weighted by coverage."""
-    total = surface[::supersample, ::supersample].copy()
+    """Average blocks of rays to pixels: (4, R * k, C * k) -> (R, C, 4), colours weighted by coverage."""
+    total = surface[:, ::supersample, ::supersample].copy()
     for row in range(supersample):
         for column in range(supersample):
             if row or column:
-                total += surface[row::supersample, column::supersample]
-    total[..., :3] /= np.maximum(total[..., 3:], 1.0)
-    total[..., 3] /= supersample**2
-    quantised: NDArray[np.uint8] = (total * 255).round().astype(np.uint8)
+                total += surface[:, row::supersample, column::supersample]
+    total[:3] /= np.maximum(total[3], 1.0)
+    total[3] /= supersample**2
+    quantised: NDArray[np.uint8] = (total * 255).round().astype(np.uint8).transpose(1, 2, 0)
     return quantised
 
 
 def _surface_colour(mesh: Mesh, triangle: NDArray[np.int64], barycentric: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Look up the colour at each hit: (R, 3) in [0, 1]."""
+    """Look up the colour at each hit: (R, 3) in [0, 1], stored plane by plane."""
     palette = np.array([material.colour for material in mesh.materials] or [(0.7, 0.7, 0.7)], dtype=np.float32)
     if len(mesh.face_material) == 0:
         return np.broadcast_to(palette[0], (len(triangle), 3))
-    material_of_hit = mesh.face_material[triangle]
-    colour = palette[material_of_hit]
-    if mesh.face_uv is None:
-        return colour
-    corner = mesh.face_uv[triangle]
-    u, v = barycentric[:, :1], barycentric[:, 1:]
-    uv = (1 - u - v) * corner[:, 0] + u * corner[:, 1] + v * corner[:, 2]
+    material_of_hit = mesh.face_material.take(triangle)
+    colour = palette.T.take(material_of_hit, axis=1)
     textured = np.array([material.texture is not None for material in mesh.materials])
-    hits = np.flatnonzero(textured[material_of_hit])
-    hits = hits[np.argsort(material_of_hit[hits], kind="stable")]  # searching all hits for each of hundreds of materials would be slow
-    seen, first = np.unique(material_of_hit[hits], return_index=True)
-    for index, chosen in zip(seen.tolist(), np.split(hits, first)[1:], strict=True):
+    if mesh.face_uv is None or not textured.any():
+        return colour.T
+    hits = np.flatnonzero(textured.take(material_of_hit))
+    # Searching all hits for each of hundreds of materials would be slow, and so is sorting long integers.
+    small = material_of_hit.take(hits).astype(np.min_scalar_type(len(textured)))
+    order = np.argsort(small, kind="stable")
+    hits = hits.take(order)
+    corner = mesh.face_uv.take(triangle.take(hits), axis=0).reshape(-1, 6).T
+    u, v = barycentric.take(hits, axis=0).T
+    weights = (1 - u - v, u, v)
+    across, up = (sum(weight * corner[2 * place + axis] for place, weight in enumerate(weights)) for axis in range(2))
+    across, up = across - np.floor(across), up - np.floor(up)  # the same as modulo 1, and several times as fast
+    texel = np.empty((len(hits), 3), dtype=np.uint8)
+    for index, first, count in np.stack(np.unique(small.take(order), return_index=True, return_counts=True), axis=1).tolist():
         texture = mesh.materials[index].texture
         assert texture is not None
         height, width = texture.shape[:2]
-        column = np.floor(uv[chosen, 0] % 1.0 * width).astype(int).clip(max=width - 1)
-        row = np.floor((1 - uv[chosen, 1] % 1.0) * height).astype(int).clip(max=height - 1)
-        colour[chosen] = texture[row, column].astype(np.float32) / 255
-    return colour
+        column = (across[first : first + count] * width).astype(np.int64).clip(max=width - 1)
+        row = ((1 - up[first : first + count]) * height).astype(np.int64).clip(max=height - 1)
+        texel[first : first + count] = texture.reshape(-1, 3).take(row * width + column, axis=0)
+    for plane, values in zip(colour, texel.T.astype(np.float32, order="C") / 255, strict=True):
+        plane[hits] = values
+    return colour.T

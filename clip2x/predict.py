@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clip2x.encoders.clip import ClipTowers
-from clip2x.encoders.clip_files import read_clip_file
+from clip2x.encoders.clip_files import ClipWeights, read_weights
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
-from clip2x.errors import CheckpointMismatchError, InputError
+from clip2x.encoders.depth_checkpoint import DepthCheckpoint, as_depth_checkpoint, depth_encoder_of
+from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
 from clip2x.evaluation.class_embeddings import class_embeddings, unknown_words
 from clip2x.geometry import unit_sphere
 
@@ -25,18 +26,27 @@ TEMPLATES = ("image of a {}",)  # official code
 class Recognizer:
     """Embeds clouds into CLIP's space and compares them with any names.
 
+    Args:
+        towers: The CLIP, frozen; it embeds the names.
+        encoder: Draws clouds and encodes the pictures, with the CLIP's own image tower or with one that was tuned against it.
+        num_points: See below.
+        scale: Factor on the cosines before the softmax; None: the CLIP's.
+        pooling: See `clip2x.encoders.depth.pool_view_features`.
+        ensemble: Factors `tuned` and `clip`: names are then ranked by the sum of the encoder's cosines and those of the CLIP's own image tower
+            on the same pictures, each times its factor. `embed` remains the encoder's.
+        device: Default: CUDA where there is one.
+
     Attributes:
-        towers: The CLIP.
         num_points: Points that a cloud should have; others work, this many were used where figures are reported.
-        scale: Factor on the cosines before the softmax, stored with the weights.
     """
 
-    def __init__(self, towers: ClipTowers, *, views: str = "clip2point-10", point_radius: float = 0.02, num_points: int = 1024,
-                 device: torch.device | str | None = None) -> None:
+    def __init__(self, towers: ClipTowers, encoder: DepthViewEncoder, *, num_points: int = 1024, scale: float | None = None,
+                 pooling: str = "cosine_sum", ensemble: Mapping[str, float] | None = None, device: torch.device | str | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.towers = towers.to(self.device)
-        self.encoder = DepthViewEncoder(towers, views=views, point_radius=point_radius).to(self.device)
-        self.views, self.point_radius, self.num_points, self.scale = views, point_radius, num_points, towers.logit_scale
+        self.towers, self.encoder = towers.to(self.device), encoder.to(self.device)
+        self.num_points, self.pooling, self.ensemble = num_points, pooling, ensemble
+        self.scale = towers.logit_scale if scale is None else scale
+        self._clip_encoder = DepthViewEncoder(towers, draw=encoder.draw)
         self._names: tuple[tuple[tuple[str, ...], tuple[str, ...]], Tensor] | None = None
 
     @torch.no_grad()
@@ -46,18 +56,21 @@ class Recognizer:
         Raises:
             InputError: If the shape is another, a coordinate is not finite or a cloud has no extent.
         """
-        if points.ndim != 3 or points.shape[-1] != 3:
-            raise InputError(f"points must be (B, N, 3), got {tuple(points.shape)}; add the batch axis or transpose.")
-        return pool_view_features(self.encoder(unit_sphere(points.to(self.device).float())), "cosine_sum")
+        return self._embed_views(self.encoder, self._draw(points))
 
     @torch.no_grad()
     def classify(self, points: Float[Tensor, "..."], class_names: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "B C"]:
         """Compare clouds (B, N, 3) with names.
 
         Returns:
-            Probabilities over the names: softmax of `scale` times the cosines.
+            Probabilities over the names: softmax of `scale` times the cosines, or of the sum of factor times cosine over both towers of an ensemble.
         """
-        return (self.scale * self.embed(points) @ self.class_embeddings(class_names, templates).T).softmax(dim=-1)
+        names, grey = self.class_embeddings(class_names, templates).T, self._draw(points)
+        tuned = self._embed_views(self.encoder, grey) @ names
+        if self.ensemble is None:
+            return (self.scale * tuned).softmax(dim=-1)
+        untouched = self._embed_views(self._clip_encoder, grey) @ names
+        return (self.ensemble["tuned"] * tuned + self.ensemble["clip"] * untouched).softmax(dim=-1)
 
     def class_embeddings(self, class_names: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "C E"]:
         """Embed names through templates (mean of unit vectors, unit length); the last result is kept.
@@ -74,26 +87,74 @@ class Recognizer:
         """List the names with a word that this CLIP never saw; empty for CLIPs of web scale."""
         return unknown_words(self.towers, list(class_names))
 
+    def _draw(self, points: Tensor) -> Tensor:
+        if points.ndim != 3 or points.shape[-1] != 3:
+            raise InputError(f"points must be (B, N, 3), got {tuple(points.shape)}; add the batch axis or transpose.")
+        grey: Tensor = self.encoder.draw(unit_sphere(points.to(self.device).float()))
+        return grey
 
-def load(checkpoint: str | Path, device: torch.device | str | None = None) -> Recognizer:
-    """Build a recogniser from a checkpoint that describes itself (`make pretrain-clip` writes one).
+    def _embed_views(self, encoder: DepthViewEncoder, grey: Tensor) -> Tensor:
+        return pool_view_features(encoder.encode_views(grey), self.pooling)
+
+
+def load(checkpoint: str | Path, device: torch.device | str | None = None, clip: str | Path | None = None, *, ensemble: bool = False,
+         trust_torchscript: bool = False) -> Recognizer:
+    """Build a recogniser from a checkpoint that describes itself, see `docs/checkpoints.md`.
+
+    Args:
+        checkpoint: Of `make pretrain-depth` (safetensors or `.ckpt`), CLIP2Point's released `best_eval.pth`, or a small CLIP of
+            `make pretrain-clip`.
+        device: Default: CUDA where there is one.
+        clip: Tag or weight file of the CLIP that the checkpoint was trained with. None takes the one inside, else the tag that it states.
+        ensemble: Sum the cosines of the tuned tower and of the CLIP's own, with the factors that the checkpoint states.
+        trust_torchscript: Read `clip` although it is a TorchScript archive that is none of OpenAI's; it can run code.
 
     Raises:
-        DataNotFoundError: If there is no such file.
+        DataNotFoundError: If there is no such file, or its CLIP is not at hand.
         BadFileError: If it is damaged.
-        CheckpointMismatchError: If it does not say what it is; plain CLIP weights need `from_clip` and a model id.
+        CheckpointMismatchError: If it does not say what it is, or the CLIP is another; plain CLIP weights need `from_clip` and a model id.
+        InputError: If `clip` or `ensemble` is asked of a checkpoint that is a CLIP itself.
     """
-    metadata = read_clip_file(checkpoint).metadata
-    encoder: dict[str, Any] = dict(metadata.get("encoder") or {})
-    if encoder.get("kind") != "depth_views" or "model" not in metadata:
-        raise CheckpointMismatchError(f"{checkpoint} does not say which encoder it belongs to; for plain CLIP weights name the model too: "
-                                      "--clip MODEL --pretrained FILE (in Python: clip2x.predict.from_clip).")
-    if encoder.get("up", "y") != "y":
-        raise CheckpointMismatchError(f"{checkpoint} was made for clouds with {encoder['up']} up; this version knows y up only.")
-    settings = {key: encoder.get(key, default) for key, default in DEFAULTS.items()}
-    return Recognizer(ClipTowers(metadata["model"], str(checkpoint)), device=device, **settings)
+    weights = read_weights(checkpoint)
+    metadata = weights.metadata
+    if metadata.get("stage", "pretrain_clip") == "pretrain_clip" and "model" in metadata and isinstance(metadata.get("encoder"), dict):
+        if clip is not None or ensemble:
+            raise InputError(f"{checkpoint} is a CLIP itself, with no tuned tower to add to another; leave the other CLIP and the ensemble out.")
+        return _from_small_clip(weights, checkpoint, device)
+    stored = as_depth_checkpoint(weights, checkpoint)
+    towers = _clip_of(stored, None if clip is None else str(clip), trust_torchscript)
+    about = stored.about
+    return Recognizer(towers, depth_encoder_of(stored, towers), num_points=about["encoder"]["num_points"], scale=about["scale"],
+                      pooling=about["encoder"]["pooling"], ensemble=about["ensemble"] if ensemble else None, device=device)
 
 
 def from_clip(model: str, pretrained: str, device: torch.device | str | None = None, *, trust_torchscript: bool = False) -> Recognizer:
     """Build a recogniser from an open_clip model and a tag or file, with the depth views of CLIP2Point's released code."""
-    return Recognizer(ClipTowers(model, pretrained, trust_torchscript=trust_torchscript), device=device, **DEFAULTS)  # type: ignore[arg-type]
+    return _untouched(ClipTowers(model, pretrained, trust_torchscript=trust_torchscript), DEFAULTS, device)
+
+
+def _untouched(towers: ClipTowers, settings: Mapping[str, Any], device: torch.device | str | None) -> Recognizer:
+    encoder = DepthViewEncoder(towers, views=settings["views"], point_radius=settings["point_radius"])
+    return Recognizer(towers, encoder, num_points=settings["num_points"], device=device)
+
+
+def _from_small_clip(weights: ClipWeights, path: str | Path, device: torch.device | str | None) -> Recognizer:
+    encoder = weights.metadata["encoder"]
+    if encoder.get("kind") != "depth_views" or encoder.get("up", "y") != "y":
+        raise CheckpointMismatchError(f"{path} was made for {encoder.get('kind')} with {encoder.get('up')} up; this version knows depth_views with "
+                                      "y up only.")
+    return _untouched(ClipTowers(weights.metadata["model"], str(path)), {**DEFAULTS, **encoder}, device)
+
+
+def _clip_of(stored: DepthCheckpoint, clip: str | None, trust_torchscript: bool) -> ClipTowers:
+    """Find the CLIP of a checkpoint: the one given, else the one inside, else the stated tag."""
+    about = stored.about
+    needs = f"{stored.path} needs the CLIP of its training, {about['clip']} (clip=TAG_OR_FILE, --pretrained TAG_OR_FILE)"
+    source = clip or (stored.path if stored.carries_clip else about["clip_pretrained"])
+    if source is None:
+        raise DataNotFoundError(f"{needs}: it came from a file, which is not inside; give that file.")
+    mean, std = tuple(about["mean"]), tuple(about["std"])
+    try:
+        return ClipTowers(about["model"], source, mean=mean, std=std, trust_torchscript=trust_torchscript)
+    except (DataNotFoundError, CheckpointMismatchError) as error:
+        raise type(error)(f"{needs}: {error}") from error

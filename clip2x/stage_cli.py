@@ -19,9 +19,12 @@ from lightning.pytorch.cli import LightningCLI
 import clip2x.data.augmentations
 import clip2x.data.clouds
 import clip2x.data.pictures
+import clip2x.data.shapenet_pairs
 import clip2x.losses
 import clip2x.modules.clip_pretraining
-import clip2x.modules.zero_shot  # noqa: F401  imported, so that YAML files can name the classes shortly
+import clip2x.modules.depth_pretraining
+import clip2x.modules.zero_shot
+import clip2x.optim  # noqa: F401  imported, so that YAML files can name the classes shortly
 from clip2x.data.datamodule import Clip2xDataModule
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 from clip2x.manifest import shipped_folder
@@ -130,5 +133,6 @@ def _quiet_lightning() -> None:
         logging.getLogger(name).addFilter(NoTips())
     for pattern in (".*args parameter is intended.*", ".*does not have many workers.*", ".*save_hyperparameters.*", ".*exists and is not empty.*",
                     ".*is an instance of `nn.Module`.*", ".*isinstance.*LeafSpec.*", ".*no last checkpoint available.*",
+                    ".*in eval mode at the start of training.*",  # frozen towers
                     ".*your dataloader is not resumable.*"):  # ours starts where the trainer stopped (GlobalBatchSampler)
         warnings.filterwarnings("ignore", pattern)

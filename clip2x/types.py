@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,27 +65,35 @@ class PairSample(TypedDict):
     """One picture of an object with the cloud that its depth views are drawn from (CLIP2Point pre-training).
 
     points: (N, 3) float32, object frame, mean 0, largest norm 1.
-    image: (3, S, S) float32 in [0, 1], the rendered view.
+    image: (3, S, S) float32 in [0, 1], the rendered view; there unless `image_features` is.
+    image_features: (E,) float32, what the frozen image tower gives for that picture, raw; there in the place of `image` where they are kept.
     view: index of the camera within the view preset.
     distance: (2,) float32, camera distances of the two depth views.
+    turn_deg: (2, 2) float32, what is added to azimuth and elevation of each depth view's camera, degrees.
     label, index: as in `PointSample`.
     """
 
     points: Tensor
-    image: Tensor
+    image: NotRequired[Tensor]
+    image_features: NotRequired[Tensor]
     view: int
     distance: Tensor
+    turn_deg: Tensor
     label: int
     index: int
 
 
 class PairBatch(TypedDict):
-    """Collated `PairSample`s: points (B, N, 3), image (B, 3, S, S), view (B,), distance (B, 2), label (B,), index (B,)."""
+    """Collated `PairSample`s: points (B, N, 3), image (B, 3, S, S) or image_features (B, E), view (B,), distance (B, 2),
+    turn_deg (B, 2, 2), label (B,), index (B,).
+    """
 
     points: Tensor
-    image: Tensor
+    image: NotRequired[Tensor]
+    image_features: NotRequired[Tensor]
     view: Tensor
     distance: Tensor
+    turn_deg: Tensor
     label: Tensor
     index: Tensor
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from clip2x.cli import main
 from clip2x.miniworld.write import SIZES, write_miniworld
 from clip2x.stage_cli import run_stage
 
@@ -35,6 +36,29 @@ def tiny_clip(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("pretrain_clip")
     run_stage(pretrain_arguments(tiny_world, folder, steps=2))
     return folder / "clip.safetensors"
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest mini-world with rendered pictures of its ShapeNet models; other files are links to it."""
+    root = tmp_path_factory.mktemp("pairs") / "miniworld"
+    shapenet = root / "shapenet"
+    shapenet.mkdir(parents=True)
+    for folder, source in ((root, tiny_world), (shapenet, tiny_world / "shapenet")):
+        for item in source.iterdir():
+            if item.name != "shapenet":
+                (folder / item.name).symlink_to(item)
+    assert main(["render-pairs", "--root", str(root), "--size", "64", "--supersample", "1", "--workers", "2"]) == 0
+    return root
+
+
+def depth_arguments(world: Path, clip: Path, folder: Path, *, steps: int) -> list[str]:
+    """Build the command line of stage pretrain_depth, mini profile, on a tiny mini-world with pictures."""
+    return ["fit", "--config", "pretrain_depth", "--config", "mini/pretrain_depth", "--data.root", str(world), "--data.seed", "3",
+            "--data.batch_size", "16", "--data.num_workers", "0", "--data.cache", str(folder / "cache"), "--model.clip.pretrained", str(clip),
+            "--model.output", str(folder / "depth_encoder.safetensors"), "--model.image_feature_cache", "null", "--model.warmup_steps", "0",
+            "--trainer.logger.save_dir", str(folder), "--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(min(steps, 2)),
+            "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
 
 
 def pretrain_arguments(world: Path, folder: Path, *, steps: int) -> list[str]:

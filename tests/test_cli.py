@@ -17,6 +17,7 @@ import clip2x
 from clip2x.cli import main
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
+from clip2x.encoders.depth_checkpoint import save_depth_checkpoint
 from clip2x.evaluation.class_embeddings import class_embeddings
 from clip2x.geometry import unit_sphere
 
@@ -26,6 +27,21 @@ def cloud(tmp_path: Path) -> Path:
     points = np.random.default_rng(0).normal(size=(1500, 3)).astype(np.float32) * (1.0, 2.0, 0.5)
     np.save(tmp_path / "cloud.npy", points)
     return tmp_path / "cloud.npy"
+
+
+@pytest.fixture(scope="module")
+def depth_file(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A depth encoder whose tower is the small CLIP's with its last matrix reversed, so that it ranks otherwise."""
+    clip = ClipTowers("clip2x-small", str(tiny_clip))
+    tower = clip.trainable_image_tower()
+    with torch.no_grad():
+        for parameter in list(tower.parameters())[-1:]:
+            parameter.copy_(-parameter)
+    path = tmp_path_factory.mktemp("pretrain_depth") / "depth_encoder.safetensors"
+    save_depth_checkpoint(path, tower, clip, {
+        "stage": "pretrain_depth", "scale": 50.0, "ensemble": {"tuned": 30.0, "clip": 0.5}, "class_names": ["chair"], "notes": [],
+        "encoder": {"kind": "depth_views", "views": "clip2point-10", "point_radius": 0.045, "num_points": 1024, "up": "y", "pooling": "cosine_sum"}})
+    return path
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -65,6 +81,42 @@ def test_the_up_axis_matters(cloud: Path, tiny_clip: Path, capsys: pytest.Captur
     answers = {up: run(capsys, *arguments, "--up", up)[1] for up in ("x", "y", "z")}
     assert len(set(answers.values())) == 3
     assert json.loads(run(capsys, *arguments)[1])["up"] == "y"
+
+
+def test_classify_takes_a_depth_encoder_and_its_sum_with_clip(cloud: Path, tiny_clip: Path, depth_file: Path, tmp_path: Path,
+                                                              capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, with its CLIP named again, as an ensemble; the default is the depth encoder where there is one, and it is named."""
+    arguments = ("classify", str(cloud), "--classes", "chair,table,bed", "--json")
+    named = ("--checkpoint", str(depth_file))
+    lines = {}
+    for extra in ((), ("--pretrained", str(tiny_clip)), ("--ensemble",)):
+        status, out, err = run(capsys, *arguments, *named, *extra)
+        assert (status, err) == (0, "")
+        lines[extra] = json.loads(out)
+    alone, summed = lines[()], lines["--ensemble",]
+    assert alone == lines["--pretrained", str(tiny_clip)] and alone["checkpoint"] == str(depth_file) and alone["ensemble"] is None
+    assert summed["ensemble"] == {"tuned": 30.0, "clip": 0.5} and summed["labels"] != alone["labels"]
+    assert alone["clip"] == ClipTowers("clip2x-small", str(tiny_clip)).id
+    monkeypatch.chdir(tmp_path)
+    for name, source in (("pretrain_clip/clip.safetensors", tiny_clip), ("pretrain_depth/depth_encoder.safetensors", depth_file)):
+        path = Path("runs/mini") / name
+        path.parent.mkdir(parents=True)
+        path.symlink_to(source)
+        status, out, err = run(capsys, *arguments)
+        assert (status, err, json.loads(out)["checkpoint"]) == (0, f"note: using {path}\n", str(path))
+    assert json.loads(out)["labels"] == alone["labels"]
+
+
+def test_classify_refuses_another_clip_for_a_depth_encoder(cloud: Path, tiny_clip: Path, depth_file: Path, tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(ClipTowers("clip2x-small", random_weights=True).text_tower.state_dict(), tmp_path / "other.pt")
+    for extra, message in ((["--checkpoint", str(depth_file), "--pretrained", str(tmp_path / "other.pt")], "needs the CLIP of its training"),
+                           (["--checkpoint", str(tiny_clip), "--ensemble"], "is a CLIP itself"),
+                           (["--clip", "clip2x-small", "--pretrained", str(tiny_clip), "--ensemble"], "give --checkpoint FILE instead of --clip"),
+                           (["--pretrained", "openai"], "give either --checkpoint FILE, or both --clip MODEL and --pretrained")):
+        status, out, err = run(capsys, "classify", str(cloud), "--classes", "chair", *extra)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert message in err
 
 
 BAD_CLASSIFY = [

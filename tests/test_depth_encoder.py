@@ -10,6 +10,20 @@ from clip2x.depth import DepthViews
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.errors import InputError
+from clip2x.projections import PointClipV2Views, PointClipViews
+
+
+class Spots(nn.Module):
+    """A view renderer: each cloud's first coordinate as one grey picture."""
+
+    num_views = 1
+
+    def __init__(self, image_size: int, normalise_colours: bool) -> None:
+        super().__init__()
+        self.image_size, self.normalise_colours = image_size, normalise_colours
+
+    def forward(self, points: Tensor) -> Tensor:
+        return points[:, :1, :1, None].expand(-1, 1, self.image_size, self.image_size)
 
 
 class Averages(nn.Module):
@@ -24,6 +38,14 @@ class Averages(nn.Module):
     def encode_image(self, images: Tensor) -> Tensor:
         self.batches.append(len(images))
         return images.mean(dim=(2, 3))
+
+
+class RawAverages(Averages):
+    """The same for pictures whose colours must not be normalised."""
+
+    def encode_image(self, images: Tensor, normalise: bool = True) -> Tensor:
+        assert not normalise
+        return super().encode_image(images)
 
 
 def clouds(number: int) -> Tensor:
@@ -51,6 +73,30 @@ def test_gradients_reach_a_trainable_tower_only() -> None:
     assert all(parameter.grad is not None for parameter in trained.parameters())
 
 
+@pytest.mark.parametrize("trainable", [False, True])
+def test_another_renderer_says_whether_its_colours_are_normalised(trainable: bool) -> None:
+    towers, points = ClipTowers("clip2x-small", random_weights=True), clouds(2)
+    tower = towers.trainable_image_tower().eval() if trainable else towers
+    grey = points[:, :1, :1, None].expand(-1, 3, 64, 64)
+    for normalise in (True, False):
+        encoder = DepthViewEncoder(tower, draw=Spots(64, normalise))
+        expected = towers.image_tower.visual(towers.normalise(grey) if normalise else grey)
+        assert encoder.num_views == 1 and torch.allclose(encoder(points)[:, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("draw", [PointClipViews(16), PointClipViews(16, views="few_shot"), PointClipV2Views(16)])
+def test_projections_reach_the_tower_as_they_are(draw: nn.Module) -> None:
+    features = DepthViewEncoder(RawAverages(), draw=draw)(clouds(2))
+    assert torch.allclose(features[..., 0], draw(clouds(2)).mean(dim=(2, 3)), atol=1e-6)
+
+
+def test_depth_views_are_colour_normalised_as_before() -> None:
+    assert DepthViews().normalise_colours
+    towers, points = ClipTowers("clip2x-small", random_weights=True), clouds(1)
+    grey = DepthViews(image_size=64)(points)[0, :, None].expand(-1, 3, -1, -1)
+    assert torch.allclose(DepthViewEncoder(towers)(points)[0], towers.image_tower.visual(towers.normalise(grey)), atol=1e-6)
+
+
 def test_pooling_by_hand() -> None:
     features = torch.tensor([[[3.0, 0.0], [0.0, 1.0]]])
     assert pool_view_features(features, "cosine_sum")[0].tolist() == pytest.approx([0.5**0.5, 0.5**0.5])
@@ -74,3 +120,5 @@ def test_refusals() -> None:
         pool_view_features(torch.zeros(1, 0, 3))
     with pytest.raises(InputError, match="chunk must be at least 1"):
         DepthViewEncoder(Averages(), chunk=0)
+    with pytest.raises(InputError, match="PointClipViews draws 224 pixels, this tower takes 16; build it with image_size=16"):
+        DepthViewEncoder(Averages(), draw=PointClipViews())

@@ -12,8 +12,8 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 ROWS = [
     ["errors", "types", "manifest", "storage", "provenance"],
-    ["geometry", "depth", "meshes"],
-    ["encoders", "adapters", "losses"],
+    ["geometry", "depth", "meshes", "projections"],
+    ["encoders", "adapters", "losses", "optim"],
     ["miniworld"],
     ["data"],
     ["proxies"],

@@ -1,4 +1,4 @@
-"""Every command of the README and of docs/data.md is tried: make targets by a dry run, options by the parsers, Python by running it."""
+"""Every command of the README and of two pages of docs is tried: make targets by a dry run, options by the parsers, Python by running it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from conftest import REPO
 from clip2x.cli import _parser
 
 README = (REPO / "README.md").read_text()
-TEXTS = README + (REPO / "docs" / "data.md").read_text()
+DOCS = [(REPO / "docs" / name).read_text() for name in ("data.md", "checkpoints.md")]
+TEXTS = "".join([README, *DOCS])
 BASH = [line.split("#")[0].strip() for block in re.findall(r"```bash\n(.*?)```", TEXTS, re.DOTALL) for line in block.splitlines() if line.strip()]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -37,7 +38,7 @@ def test_clip2x_commands_parse(command: str) -> None:
 
 
 def test_pictures_and_files_that_the_docs_name_are_there() -> None:
-    for text, folder in ((README, REPO), ((REPO / "docs" / "data.md").read_text(), REPO / "docs")):
+    for text, folder in ((README, REPO), *((text, REPO / "docs") for text in DOCS)):
         for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
             assert (folder / target).is_file(), target
 

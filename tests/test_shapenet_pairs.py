@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from clip2x.data.check import check_data
 from clip2x.data.samplers import SampleKey
-from clip2x.data.shapenet import ShapeNetPairs, ShapeNetViews
+from clip2x.data.shapenet_pairs import ShapeNetPairs, ShapeNetViews
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.geometry import unit_sphere
 
@@ -108,29 +108,91 @@ def test_pictures_are_brought_to_the_size_asked_for(world: Path) -> None:
     assert open_pairs(world, view=0, image_size=30)[0]["image"].shape == (3, 30, 30)
 
 
-def test_transparent_pictures_are_laid_on_white(world: Path) -> None:
-    Image.new("RGBA", (24, 24), (0, 0, 0, 0)).save(world / "shapenet" / "rendering" / "02691156_a1" / "0.png")
-    assert (open_pairs(world, view=0)[0]["image"] == 1).all()
+def picture_path(world: Path, view: int = 0) -> Path:
+    return world / "shapenet" / "rendering" / "02691156_a1" / f"{view}.png"
+
+
+def test_grey_and_transparent_pictures_are_understood(world: Path) -> None:
+    pairs = open_pairs(world, view=0)
+    for transparent in (Image.new("RGBA", (24, 24), (0, 0, 0, 0)), Image.new("LA", (24, 24), (9, 0)), Image.new("P", (24, 24), 0)):
+        transparent.save(picture_path(world), **({"transparency": 0} if transparent.mode == "P" else {}))
+        assert (pairs[0]["image"] == 1).all(), transparent.mode
+    half = Image.new("RGBA", (24, 24), (0, 102, 255, 51))
+    half.save(picture_path(world))
+    assert torch.allclose(pairs[0]["image"][:, 0, 0] * 255, torch.tensor([204.0, 224.0, 255.0]), atol=1.0), "a fifth of the colour, the rest white"
+    Image.new("L", (24, 24), 51).save(picture_path(world))
+    assert torch.allclose(pairs[0]["image"], torch.full((3, 24, 24), 0.2))
+    Image.fromarray(np.full((24, 24), 300, dtype=np.uint16)).save(picture_path(world))
+    with pytest.raises(BadFileError, match=r"0.png: a picture must have 8 bits a colour, found mode I;16"):
+        pairs[0]
+
+
+def test_pictures_of_several_sizes_are_brought_to_one(world: Path) -> None:
+    Image.new("RGB", (48, 48), (255, 0, 0)).save(picture_path(world))
+    pairs = open_pairs(world, view=0)
+    assert {pairs[index]["image"].shape for index in range(5)} == {(3, 24, 24)}
+    assert torch.equal(pairs.picture(0, 0)[:, 5, 5], torch.tensor([1.0, 0.0, 0.0])) and pairs.picture(0, 1).shape == (3, 24, 24)
+    pairs.require_image_size(24)
+    with pytest.raises(InputError, match=r"are read at 24 x 24 pixels, this CLIP takes 32 x 32; set data.train.init_args.image_size to 32\."):
+        pairs.require_image_size(32)
 
 
 def test_models_without_all_pictures_are_an_error_or_left_out_on_request(world: Path) -> None:
-    (world / "shapenet" / "rendering" / "02691156_a2" / "3.png").unlink()
+    picture_path(world).with_name("3.png").unlink()
     shutil.rmtree(world / "shapenet" / "rendering" / "04379243_t1")
-    message = "2 of 5 models lack rendered views, first rendering/02691156_a2/3.png"
-    with pytest.raises(DataNotFoundError, match=rf"{message} below .*CLIP2Point.*skip_missing_views: true") as caught:
+    message = ("2 of 5 models do not have one picture for each of 10 views, first rendering/02691156_a1/3.png is missing "
+               "(9 pictures are there: 0.png, 1.png, 2.png, ...)")
+    with pytest.raises(DataNotFoundError, match=r"ShapeNet below .*make render-pairs.*CLIP2Point.*skip_missing_views: true") as caught:
         open_pairs(world)
-    assert caught.value.missing == message and "\n" not in str(caught.value)
+    assert caught.value.missing == message and f": {message}. " in str(caught.value) and "\n" not in str(caught.value)
     pairs = open_pairs(world, skip_missing_views=True)
     assert len(pairs) == len(pairs.labels) == 3 and pairs.notes[-1] == f"{message}; these models are left out."
-    assert pairs[1]["image"][0, 0, 0] == pytest.approx(MODELS.index(("03001627", "c-1")) / 255)
+    assert pairs[0]["image"][0, 0, 0] == pytest.approx(MODELS.index(("02691156", "a2")) / 255)
     shutil.rmtree(world / "shapenet" / "rendering")
     for skip in (False, True):
-        with pytest.raises(DataNotFoundError, match=r"5 of 5 models lack rendered views, first rendering/02691156_a1/0.png"):
+        with pytest.raises(DataNotFoundError, match=r"5 of 5 models .*, first rendering/02691156_a1/0.png is missing \(0 pictures are there\)"):
             open_pairs(world, skip_missing_views=skip)
 
 
+@pytest.mark.parametrize(("names", "problem"), [
+    ([f"{view}.png" for view in range(12)], r"rendering/02691156_a1 has pictures of other views \(12 pictures are there: 0.png, 1.png, 2.png, "),
+    ([f"{view:02d}.png" for view in range(10)], r"rendering/02691156_a1/0.png is missing \(10 pictures are there: 00.png, 01.png, 02.png, \.\.\.\)"),
+    (["0.png", "1.png"], r"rendering/02691156_a1/2.png is missing \(2 pictures are there: 0.png, 1.png\)"),
+    ([f"{view}.jpg" for view in range(10)], r"rendering/02691156_a1/0.png is missing \(0 pictures are there\)"),
+])
+def test_another_number_or_naming_of_pictures_is_one_line(world: Path, names: list[str], problem: str) -> None:
+    content = picture_path(world).read_bytes()
+    shutil.rmtree(picture_path(world).parent)
+    picture_path(world).parent.mkdir()
+    for name in names:
+        (picture_path(world).parent / name).write_bytes(content)
+    with pytest.raises(DataNotFoundError, match=rf"1 of 5 models do not have one picture for each of 10 views, first {problem}"):
+        open_pairs(world)
+
+
+def test_other_files_beside_the_pictures_do_not_matter(world: Path) -> None:
+    for name in ("._0.png", ".DS_Store", "0_depth.png", "light.json"):
+        picture_path(world).with_name(name).write_bytes(b"")
+    assert len(open_pairs(world)) == 5
+
+
+def test_classes_are_left_out_by_name(world: Path) -> None:
+    whole = open_pairs(world)
+    assert whole.present_classes == ("airplane", "chair", "table") and whole.notes == open_pairs(world, exclude=[]).notes
+    shutil.rmtree(world / "shapenet" / "rendering" / "03001627_c0")  # of an excluded class: not asked for
+    pairs = open_pairs(world, exclude=["chair", "rocket"])
+    assert pairs.present_classes == ("airplane", "table") and pairs.class_names == whole.class_names
+    assert pairs.labels.tolist() == [MANIFEST.class_names.index(name) for name in ("airplane", "airplane", "table")]
+    assert pairs.notes[-1] == "2 of 5 models are left out: chair, rocket are excluded."
+    assert [pairs.describe(index) for index in range(3)] == ["02691156-a1", "02691156-a2", "04379243-t1"]
+    with pytest.raises(InputError, match=r"exclude has 'chairs', which is none of the 55 classes of shapenet; near it are chair"):
+        open_pairs(world, exclude=["chairs"])
+    with pytest.raises(InputError, match=r"exclude names every class that occurs in train, so no model remains"):
+        open_pairs(world, exclude=["chair", "airplane", "table"])
+
+
 def test_broken_pictures_are_named(world: Path) -> None:
-    path = world / "shapenet" / "rendering" / "02691156_a1" / "0.png"
+    path = picture_path(world)
     pairs, whole = open_pairs(world, view=0), path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadFileError, match="02691156_a1/0.png: not a whole picture"):
@@ -177,7 +239,9 @@ def test_check_data_counts_models_and_pictures(world: Path) -> None:
     assert {key: (report.what, report.status, report.found) for key, report in reports.items() if key[1] == "train"} == {
         ("pc", "train"): ("samples", "partial", 5), ("v2", "train"): ("samples", "partial", 5), ("v1", "train"): ("samples", "absent", 0),
         ("rendering", "train"): ("views", "partial", 4)}
-    assert reports["rendering", "train"].notes == ["1 of 5 models lack rendered views, first rendering/04379243_t1/9.png."]
+    assert reports["rendering", "train"].notes == [
+        "1 of 5 models do not have one picture for each of 10 views, first rendering/04379243_t1/9.png is missing "
+        "(9 pictures are there: 0.png, 1.png, 2.png, ...)."]
     (deep, _) = check_data("shapenet/rendering", world, deep=True)
     assert deep.status == "broken" and "02691156_a2/3.png: not a whole picture" in deep.problems[0]
     assert ShapeNetViews(root=world, split="train")[0].shape == (10, 24, 24, 3)

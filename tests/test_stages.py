@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -15,19 +16,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from clip2x.cli import main
+from clip2x.encoders.clip import ClipTowers
+from clip2x.encoders.depth_checkpoint import save_depth_checkpoint
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
 from clip2x.modules.clip_pretraining import ClipPretraining
 from clip2x.stage_cli import run_stage, stage_folder
 from clip2x.types import CaptionedBatch
 
 CONTRACT = {"dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
-            "majority", "interval", "prompts", "seed", "protocol"}
+            "majority", "interval", "prompts", "seed", "protocol", "gain", "step", "apart"}
+WITHOUT_CHECKPOINT = ["CLIP depth views r=0.02", "CLIP depth views r=0.045", "PointCLIP projection", "PointCLIP V2 projection"]
 TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
+TESTED_THERE = {"pretrain_depth", "mini/pretrain_depth"}  # test_depth_pretraining.py
 
 
 def test_every_stage_yaml_is_run_by_a_test() -> None:
     names = {str(path.relative_to(stage_folder()).with_suffix("")) for path in stage_folder().rglob("*.yaml")}
-    assert names == TESTED_HERE
+    assert names == TESTED_HERE | TESTED_THERE
 
 
 def test_pretrain_clip_writes_a_clip_file_that_describes_itself(tiny_clip: Path) -> None:
@@ -71,7 +76,7 @@ def test_a_pretraining_that_dies_in_mid_run_ends_like_an_uninterrupted_one(tiny_
 def test_eval_zeroshot_writes_the_contracted_results(tiny_world: Path, tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_stage(eval_arguments(tiny_world, tiny_clip, tmp_path))
     answer = json.loads((tmp_path / "results.json").read_text())
-    assert [row["method"] for row in answer["results"]] == ["CLIP depth views r=0.02", "CLIP depth views r=0.045"]
+    assert [row["method"] for row in answer["results"]] == WITHOUT_CHECKPOINT
     for row in answer["results"]:
         assert set(row) == CONTRACT
         assert row["num_samples"] == 20
@@ -89,25 +94,65 @@ def test_eval_zeroshot_writes_the_contracted_results(tiny_world: Path, tiny_clip
 def test_eval_zeroshot_reads_objects_and_scenes(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
     """The test sets of the mini profile's own YAML; a radius by density beside a fixed one; a bad sample is left out and said so."""
     run_stage([*eval_arguments(tiny_world, tiny_clip, tmp_path, test=""), "--data.limit", "3", "--model.point_radius", "[0.045, density]",
-               "--data.on_bad_sample", "skip"])
+               "--model.projections", "[]", "--data.on_bad_sample", "skip"])
     rows = json.loads((tmp_path / "results.json").read_text())["results"]
     assert [row["dataset"] for row in rows[::2]] == ["modelnet10", "scanobjectnn", "sunrgbd", "nuscenes"]
     assert {row["method"] for row in rows} == {"CLIP depth views r=0.045", "CLIP depth views r=density"}
     assert [row["num_classes"] for row in rows[::2]] == [10, 15, 10, 10] and {row["num_samples"] for row in rows} == {3}
 
 
-def test_eval_zeroshot_gives_the_same_numbers_on_two_processes(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tiny_depth(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A depth encoder for the tiny CLIP: its own image tower, a little disturbed, with names said to be kept out of its data."""
+    clip = ClipTowers("clip2x-small", str(tiny_clip))
+    tower = clip.trainable_image_tower()
+    with torch.no_grad():
+        for weight in tower.parameters():
+            weight.add_(0.1 * weight.std(unbiased=False) * torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(weight))))
+    about = {"stage": "pretrain_depth", "scale": 100.0, "ensemble": {"tuned": 60.0, "clip": 30.0}, "val_top1": 0.5, "notes": [],
+             "unseen_names": ["Night_Stand", "desk", "elsewhere"], "selected_on": "the part carved from the training list",
+             "encoder": {"views": "clip2point-10", "point_radius": 0.045, "num_points": 1024, "up": "y", "pooling": "cosine_sum"}}
+    path = tmp_path_factory.mktemp("depth") / "depth_encoder.safetensors"
+    save_depth_checkpoint(path, tower, clip, about)
+    return path
+
+
+def test_eval_zeroshot_compares_the_whole_ladder(tiny_world: Path, tiny_clip: Path, tiny_depth: Path, tmp_path: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    run_stage([*eval_arguments(tiny_world, tiny_clip, tmp_path), "--model.checkpoint", str(tiny_depth)])
+    answer = json.loads((tmp_path / "results.json").read_text())
+    rows = {row["method"]: row for row in answer["results"]}
+    plain, tuned, summed = "CLIP depth views r=0.045", "CLIP2Point r=0.045", "CLIP2Point + CLIP r=0.045"
+    assert list(rows) == [*WITHOUT_CHECKPOINT, tuned, summed]
+    for row in rows.values():
+        assert set(row) == CONTRACT
+        assert row["apart"]["names"] == ["desk", "night stand"]
+        assert row["apart"]["num_samples"] + row["apart"]["rest_num_samples"] == row["num_samples"] == 20
+    assert rows[tuned]["gain"]["over"] == rows[summed]["gain"]["over"] == plain and rows[summed]["step"]["over"] == tuned
+    assert rows[tuned]["gain"]["top1"] == pytest.approx(rows[tuned]["top1"] - rows[plain]["top1"])
+    assert rows[summed]["step"]["top1"] == pytest.approx(rows[summed]["top1"] - rows[tuned]["top1"])
+    assert rows[plain]["gain"] is rows[plain]["step"] is rows["PointCLIP projection"]["gain"] is rows[tuned]["step"] is None
+    assert rows[summed]["protocol"]["factors"] == {"CLIP2Point": 60.0, "CLIP": 30.0}
+    digest = hashlib.sha256(tiny_depth.read_bytes()).hexdigest()
+    assert rows[tuned]["protocol"]["depth_checkpoint_sha256"] == answer["provenance"]["depth_checkpoint"]["sha256"] == digest
+    printed = capsys.readouterr().out
+    assert "apart are desk, night stand (kept out of the data that CLIP2Point was pre-trained on)" in printed
+    assert "gain in points of top-1" in printed
+
+
+def test_eval_zeroshot_gives_the_same_numbers_on_two_processes(tiny_world: Path, tiny_clip: Path, tiny_depth: Path, tmp_path: Path) -> None:
     """Seven samples a rank or fewer, in uneven batches: nothing is counted twice and nothing hangs."""
     tables = {}
     for devices in (1, 2):
         folder = tmp_path / str(devices)
         command = [sys.executable, "-m", "stages", *eval_arguments(tiny_world, tiny_clip, folder), "--data.limit", "13",
                    "--data.batch_size", "4",
-                   "--trainer.devices", str(devices), "--trainer.strategy", "auto" if devices == 1 else "ddp", "--model.point_radius", "[0.045]"]
+                   "--trainer.devices", str(devices), "--trainer.strategy", "auto" if devices == 1 else "ddp", "--model.point_radius", "[0.045]",
+                   "--model.checkpoint", str(tiny_depth)]
         subprocess.run(command, cwd=REPO, check=True, capture_output=True, timeout=300)
         tables[devices] = json.loads((folder / "results.json").read_text())["results"]
     assert tables[1] == tables[2]
-    assert tables[1][0]["num_samples"] == 13
+    assert len(tables[1]) == 5 and tables[1][0]["num_samples"] == 13
 
 
 def test_overrides_reach_the_run(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
@@ -132,9 +177,11 @@ def test_full_profile_runs_an_openai_layout_file(tiny_world: Path, tmp_path: Pat
                "--model.clip.pretrained", str(tmp_path / "ViT-B-32.pt"), "--trainer.logger.save_dir", str(tmp_path),
                "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
     row = json.loads((tmp_path / "results.json").read_text())["results"][0]
-    assert row["protocol"] | {"clip": "", "notes": []} == {
+    assert row["protocol"] | {"clip": "", "notes": [], "apart_from": ""} == {
         "profile": "full", "clip": "", "views": "clip2point-10", "point_radius": 0.02, "image_size": 224, "pooling": "cosine_sum", "num_points": 1024,
-        "sampler": "random", "up": "z", "limit": 2, "precision": "fp32", "data": "mini-world", "clip_seed": None, "notes": []}
+        "sampler": "random", "up": "z", "limit": 2, "precision": "fp32", "data": "mini-world", "clip_seed": None, "notes": [], "apart_from": "",
+        "encoder": "CLIP", "projection": "clip2point", "num_views": 10, "normalise_colours": True, "factors": None, "factors_from": None,
+        "depth_checkpoint_sha256": None, "selected_on": None}
     assert row["prompts"] == ["image of a {}"]
 
 
@@ -155,6 +202,9 @@ BAD = [
     (["--model.clip.modell", "x"], InputError, "modell"),
     (["--data.batch_size", "0"], InputError, "data.batch_size must be at least 1, got 0."),
     (["--model.point_radius", "[]"], InputError, "empty list"),
+    (["--model.projections", "[pointclip3]"], InputError, "unknown projection 'pointclip3'; model.projections takes pointclip, pointclip-v2."),
+    (["--model.checkpoint", "nowhere.safetensors"], DataNotFoundError, "nowhere.safetensors"),
+    (["--model.apart", "[chairs]"], InputError, "model.apart names 'chairs', which no test set has; near it are chair."),
     (["--config=no_such_stage"], DataNotFoundError, "stages that come with clip2x: eval_zeroshot"),
     (["--ckpt_path", "nowhere.ckpt"], DataNotFoundError, "nowhere.ckpt"),
     (["--config", "no_such_stage"], DataNotFoundError, "stages that come with clip2x: eval_zeroshot"),

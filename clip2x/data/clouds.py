@@ -44,8 +44,7 @@ class LabelledClouds(Dataset[PointSample]):
         extra: dict[str, Any] = {} if cache is None else {"cache": cache}
         self.data = open_dataset(name, root, num_points=pool, seed=seed, shots=shots, limit=limit, sampler=sampler, up=up, **extra)
         self.seed, self.num_points, self.augmentations = seed, num_points, tuple(augmentations or ())
-        self.class_names = self.data.class_names
-        self.notes = self.data.notes
+        self.manifest, self.class_names, self.notes = self.data.manifest, self.data.class_names, self.data.notes
 
     @property
     def labels(self) -> NDArray[np.int32]:

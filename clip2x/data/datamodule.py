@@ -29,14 +29,16 @@ class Clip2xDataModule(LightningDataModule):
     Args:
         root: The folder that holds the data sets under their usual names.
         train, val: Classes that are built on `root` and `seed`; a list of them is read as one data set.
+        watch: Data sets by `manifest/variant/split` that a training stage evaluates beside `val` and logs; nothing is chosen by them.
         test: Data sets by `manifest/variant/split`; each gets a loader.
+        val_every_epochs: Validate every so many passes over the training data, in the place of the trainer's `val_check_interval`.
         batch_size: Per step over ALL processes in training; per process in evaluation.
         batch_size_per_device: In the place of `batch_size`: per process in training too; the global batch grows with their number.
         num_workers: Reader processes per loader. prefetch: batches that each of them has ready.
         num_points: Points per cloud of the test sets. Official code: 1,024.
         sampler: How clouds with more points are thinned, `random` (seeded) or `farthest`.
         up: Up axis of the files where a copy differs from its manifest.
-        limit: Use only so many samples of each test set, spread evenly over it.
+        limit: Use only so many samples of each test set and each set that is watched, spread evenly over it.
         balance: 0 reads every training sample once an epoch, 1 all classes equally often, see `samplers.balanced_order`.
         on_bad_sample: `raise` stops with the sample's name and the reason; `skip` takes the next one in its place, counts and lists it.
         max_bad_share: With `skip`: the share of a data set that may be unreadable before the run stops.
@@ -45,10 +47,10 @@ class Clip2xDataModule(LightningDataModule):
     """
 
     def __init__(self, root: Path, train: DatasetFactory | list[DatasetFactory] | None = None,
-                 val: DatasetFactory | list[DatasetFactory] | None = None, test: list[str] | None = None,
-                 batch_size: int = 32, batch_size_per_device: int | None = None, num_workers: int = 0, prefetch: int = 2, num_points: int = 1024,
-                 sampler: str = "random", up: str | None = None, limit: int | None = None, balance: float = 0.0, on_bad_sample: str = "raise",
-                 max_bad_share: float = 0.01, cache: Path | None = None, seed: int = 0) -> None:
+                 val: DatasetFactory | list[DatasetFactory] | None = None, watch: list[str] | None = None, test: list[str] | None = None,
+                 val_every_epochs: float | None = None, batch_size: int = 32, batch_size_per_device: int | None = None, num_workers: int = 0,
+                 prefetch: int = 2, num_points: int = 1024, sampler: str = "random", up: str | None = None, limit: int | None = None,
+                 balance: float = 0.0, on_bad_sample: str = "raise", max_bad_share: float = 0.01, cache: Path | None = None, seed: int = 0) -> None:
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0), ("prefetch", prefetch, 1),
                                    ("batch_size_per_device", 1 if batch_size_per_device is None else batch_size_per_device, 1)):
@@ -56,15 +58,18 @@ class Clip2xDataModule(LightningDataModule):
                 raise InputError(f"data.{name} must be at least {least}, got {value}.")
         if on_bad_sample not in POLICIES:
             raise InputError(f"data.on_bad_sample must be one of {', '.join(POLICIES)}, got {on_bad_sample!r}.")
+        if val_every_epochs is not None and not 0 < val_every_epochs < float("inf"):
+            raise InputError(f"data.val_every_epochs must be positive, got {val_every_epochs:g}.")
         for name, share in (("balance", balance), ("max_bad_share", max_bad_share)):
             if not 0 <= share <= 1:
                 raise InputError(f"data.{name} must lie in [0, 1], got {share:g}.")
         self.root, self.num_workers, self.prefetch, self.seed = Path(root), num_workers, prefetch, seed
         self.batch_size, self.batch_size_per_device, self.balance = batch_size, batch_size_per_device, balance
         self.on_bad_sample, self.max_bad_share = on_bad_sample, max_bad_share
-        self._train, self._val, self._test = train, val, test or []
+        self._train, self._val, self._watch, self._test, self.val_every_epochs = train, val, watch or [], test or [], val_every_epochs
         self._options = {"num_points": num_points, "sampler": sampler, "up": up, "limit": limit, "cache": cache, "seed": seed}
         self.val_set: Dataset[Any] | None = None
+        self.watch_sets: list[PointCloudDataset] = []
         self.test_sets: list[PointCloudDataset] = []
         self.bad_samples: dict[str, BadSampleLog] = {}
 
@@ -78,6 +83,7 @@ class Clip2xDataModule(LightningDataModule):
             raise InputError("data.val is not set, so there is nothing to validate on; use a training stage's YAML.")
         if stage in ("fit", "validate"):
             self.val_set = self._built(self._val) if self._val else None
+            self.watch_sets = [open_dataset(name, self.root, **self._options) for name in self._watch]
         if stage == "fit" and self.trainer is not None:
             self._count_steps()
         if stage == "test":
@@ -90,15 +96,19 @@ class Clip2xDataModule(LightningDataModule):
         trainer = self._trainer()
         per_step = trainer.accumulate_grad_batches
         labels = getattr(self.train_set, "labels", None) if self.balance else None
-        sampler = GlobalBatchSampler(len(cast(Sized, self.train_set)), self._global_batch_size(), trainer.max_steps * per_step,
+        sampler = GlobalBatchSampler(len(cast(Sized, self.train_set)), self.global_batch_size, trainer.max_steps * per_step,
                                      seed=self.seed, rank=trainer.global_rank, world_size=trainer.world_size,
                                      start_step=trainer.global_step * per_step, balance=self.balance,
                                      labels=None if labels is None else np.asarray(labels))
         return DataLoader(self._guarded(self.train_set, "train"), batch_sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
-        """Every validation sample once."""
-        return [] if self.val_set is None else self._exact_loader(self.val_set, "val")
+        """Every validation sample once; then, with a loader each, every sample of the sets that are watched."""
+        if self.val_set is None:
+            return []
+        loader = self._exact_loader(self.val_set, "val")
+        watched = [self._exact_loader(data, name) for name, data in zip(self._watch, self.watch_sets, strict=True)]
+        return [loader, *watched] if watched else loader
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """Every sample of each test set once."""
@@ -113,29 +123,40 @@ class Clip2xDataModule(LightningDataModule):
         """Take the list of bad samples out of a batch and count them."""
         if isinstance(batch, dict) and "bad_samples" in batch:
             trainer = self._trainer()
-            name = "train" if trainer.training else "val" if trainer.validating or trainer.sanity_checking else self._test[dataloader_idx]
+            name = "train" if trainer.training else self._test[dataloader_idx] if trainer.testing else ["val", *self._watch][dataloader_idx]
             self.bad_samples[name].add(batch["bad_samples"])
             return {key: value for key, value in batch.items() if key != "bad_samples"}
         return batch
 
-    def _global_batch_size(self) -> int:
+    @property
+    def global_batch_size(self) -> int:
+        """Samples in a training step, over all processes."""
         per_device = self.batch_size_per_device
         return self.batch_size if per_device is None else per_device * int(self._trainer().world_size)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Count the optimizer's steps in one pass over the training data, whole batches only."""
+        batches = len(cast(Sized, self.train_set)) // self.global_batch_size
+        return max(1, batches // int(self._trainer().accumulate_grad_batches))
+
     def _count_steps(self) -> None:
-        """Turn `--trainer.max_epochs` into steps: the loader is one pass of as many steps as the training has; the smaller limit holds.
+        """Turn epochs into steps: the loader is one pass of as many steps as the training has; of two limits the smaller holds.
 
         Raises:
             InputError: If neither limit is set, or another one would end or restart the loader in a way that nobody means.
         """
         trainer = self._trainer()
         if trainer.max_epochs not in (None, -1):
-            batches = len(cast(Sized, self.train_set)) // self._global_batch_size()
+            batches = len(cast(Sized, self.train_set)) // self.global_batch_size
             steps = max(1, trainer.max_epochs * batches // trainer.accumulate_grad_batches)
             trainer.fit_loop.epoch_loop.max_steps = steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
             trainer.fit_loop.max_epochs = -1
         if trainer.max_steps < 1:
             raise InputError(f"set --trainer.max_steps or --trainer.max_epochs to at least 1, got {trainer.max_steps} steps.")
+        if self.val_every_epochs is not None:
+            batches = len(cast(Sized, self.train_set)) // self.global_batch_size
+            trainer.val_check_interval = max(1, min(round(self.val_every_epochs * batches), trainer.max_steps * trainer.accumulate_grad_batches))
         limit = trainer.limit_train_batches
         if limit < (1.0 if isinstance(limit, float) else trainer.max_steps * trainer.accumulate_grad_batches):
             raise InputError(f"--trainer.limit_train_batches {limit} would read the same first batches again and again; set --trainer.max_steps.")

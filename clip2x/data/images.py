@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,22 @@ from clip2x.errors import BadFileError, DataNotFoundError
 BROKEN_IMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as (H, W, 3) uint8; transparent pixels are laid on white.
+def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
+    """Read a picture as (H, W, 3) uint8; grey becomes three equal colours, transparent pixels are laid on white.
+
+    Args:
+        path: The file.
+        content: Its bytes, where they were read already.
 
     Raises:
         DataNotFoundError: If there is no such file.
-        BadFileError: If it is no whole picture.
+        BadFileError: If it is no whole picture of 8 bits a colour.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if content is None else BytesIO(content)) as picture:
             picture.load()
+            if picture.mode.startswith(("I", "F")):  # of which Pillow would make white wherever a value is above 255
+                raise BadFileError(f"{path}: a picture must have 8 bits a colour, found mode {picture.mode} (16 or 32 bits of grey).")
             if "A" in picture.getbands() or "transparency" in picture.info:
                 coloured = picture.convert("RGBA")
                 white = Image.new("RGBA", coloured.size, (255, 255, 255, 255))
@@ -31,6 +38,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             return np.asarray(picture.convert("RGB"))
     except FileNotFoundError:
         raise DataNotFoundError(f"{path} does not exist.") from None
+    except BadFileError:
+        raise
     except BROKEN_IMAGE as error:
         raise BadFileError(f"{path}: not a whole picture ({' '.join(str(error).split())[:120]}).") from error
 

@@ -10,7 +10,8 @@ from clip2x.data.frames import FrameDataset
 from clip2x.data.modelnet import ModelNet
 from clip2x.data.nuscenes.reader import NuScenesFrames, NuScenesObjects
 from clip2x.data.scanobjectnn import ScanObjectNN
-from clip2x.data.shapenet import ShapeNet, ShapeNetViews
+from clip2x.data.shapenet import ShapeNet
+from clip2x.data.shapenet_pairs import ShapeNetViews
 from clip2x.data.sunrgbd.reader import SunRgbdFrames, SunRgbdObjects
 from clip2x.errors import InputError
 from clip2x.manifest import load_manifest

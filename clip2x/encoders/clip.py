@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import difflib
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,11 +61,12 @@ class ImageTower(nn.Module):
         """Subtract the colours' mean and divide by their spread, as this CLIP was trained; pictures in [0, 1]."""
         return (images - self.colour_mean) / self.colour_std
 
-    def encode_image(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B E"]:
+    def encode_image(self, images: Float[Tensor, "B C H W"], normalise: bool = True) -> Float[Tensor, "B E"]:
         """Encode pictures to raw features (no unit length).
 
         Args:
             images: (B, 3, S, S) in [0, 1], S = `image_size`; resizing is the caller's decision.
+            normalise: False gives the pictures to the tower as they are, as PointCLIP's code does.
 
         Raises:
             InputError: If the pictures have another shape.
@@ -71,7 +74,7 @@ class ImageTower(nn.Module):
         size = self.image_size
         if tuple(images.shape[1:]) != (3, size, size):
             raise InputError(f"pictures must be (B, 3, {size}, {size}) for this CLIP, got {tuple(images.shape)}; resize them first.")
-        return cast(Tensor, self.visual(self.normalise(images)))
+        return cast(Tensor, self.visual(self.normalise(images) if normalise else images))
 
 
 class ClipTowers(nn.Module):
@@ -83,6 +86,7 @@ class ClipTowers(nn.Module):
         image_size: Side of the pictures that the image tower takes, pixels.
         embed_dim: E, length of the features.
         mean, std: Of each colour, what `normalise` subtracts and divides by.
+        model_id, tag: The open_clip id, and the tag that the weights came by; None for a file's.
         id: Model and where the weights came from: `model/tag`, `model/sha256:...` or `model/random:seed`.
         weights_sha256: Of the weight file; None for random weights.
         trained_words: Every word of the training captions for our own small CLIPs; None for CLIPs of web scale.
@@ -123,7 +127,7 @@ class ClipTowers(nn.Module):
         weights = None
         if pretrained is not None:
             weights = _file_weights(model, pretrained, trust_torchscript) if tag is None else _tag_weights(model, tag)
-        self.model_id, self.precision = model, precision
+        self.model_id, self.precision, self.tag = model, precision, tag
         self.id = f"{model}/{tag}" if tag else f"{model}/sha256:{weights.sha256}" if weights else f"{model}/random:{seed}"
         self.weights_sha256 = None if weights is None else weights.sha256
         self.metadata: dict[str, Any] = {} if weights is None else weights.metadata
@@ -144,6 +148,15 @@ class ClipTowers(nn.Module):
             known = openai_files().get(weights.sha256) == REFERENCE_MODEL or f"{model}/{tag}" == f"{REFERENCE_MODEL}/openai"
             require_reference_cosines(self, clip, source=str(pretrained), known=known)
 
+    @cached_property
+    def content_sha256(self) -> str:
+        """Hash of names and values of all weights, the same for every kind of file that they come in; computed when it is first asked for."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
     @property
     def logit_scale(self) -> float:
         """Factor on cosines before a softmax: the exponential of the trained parameter."""
@@ -153,17 +166,18 @@ class ClipTowers(nn.Module):
         """Subtract the colours' mean and divide by their spread, as this CLIP was trained; pictures in [0, 1]."""
         return self.image_tower.normalise(images)
 
-    def encode_image(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B E"]:
+    def encode_image(self, images: Float[Tensor, "B C H W"], normalise: bool = True) -> Float[Tensor, "B E"]:
         """Encode pictures to raw features (no unit length), float32.
 
         Args:
             images: (B, 3, S, S) in [0, 1], S = `image_size`; resizing is the caller's decision.
+            normalise: False gives the pictures to the tower as they are, as PointCLIP's code does.
 
         Raises:
             InputError: If the pictures have another shape.
         """
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.image_tower.encode_image(images).float()
+            return self.image_tower.encode_image(images, normalise).float()
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "N E"]:
         """Encode texts to raw features (no unit length), float32; texts beyond the context length are cut as in CLIP.

@@ -1,7 +1,7 @@
 """Read CLIP weights from a file, without running anything that stands in it unless the file is known or trusted.
 
-Accepted: OpenAI's TorchScript archives, plain state dicts, open_clip training checkpoints, safetensors. What a file holds is judged by its
-content, never by its name. See `docs/clip_weights.md`.
+Accepted: OpenAI's TorchScript archives, plain state dicts, open_clip training checkpoints, safetensors, and our own checkpoints that carry
+their CLIP. What a file holds is judged by its content, never by its name. See `docs/clip_weights.md` and `docs/checkpoints.md`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from clip2x.storage import atomic_path, sha256_of_file
 FileKind = Literal["torchscript", "pickle", "safetensors"]
 OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")  # official code (openai/CLIP, clip/model.py): extra keys
 METADATA_KEY = "clip2x"
+CARRIED = {"clip.image_tower.visual.": "visual.", "clip.text_tower.": "", "clip.": ""}  # names of a CLIP in our checkpoints -> open_clip's
 VIT_NAMES = {  # (width, layers) of the image tower -> the usual name. Source: the configs of open_clip 3.3
     (192, 12): "Ti", (384, 12): "S", (512, 12): "M", (768, 12): "B", (1024, 24): "L", (1280, 32): "H", (1408, 40): "g", (1664, 48): "bigG",
 }
@@ -42,7 +43,7 @@ class ClipWeights:
     """Weights as a file holds them, in open_clip's names, float32.
 
     state: parameter name -> tensor.
-    sha256: of the whole file, lower-case hexadecimal.
+    sha256: of the whole file, lower-case hexadecimal; of a CLIP that a checkpoint carries, that of the CLIP's own file.
     openai_layout: the file is an archive of OpenAI's or carries its extra keys, so it was trained with QuickGELU.
     metadata: what our own files say of themselves (`words`, `model`, `seed`, ...); empty for others.
     """
@@ -68,7 +69,7 @@ def openai_files() -> dict[str, str]:
 
 
 def read_clip_file(path: str | Path, *, trust_torchscript: bool = False) -> ClipWeights:
-    """Read a weight file of any accepted kind.
+    """Read a CLIP from a weight file of any accepted kind, or from a checkpoint that carries it.
 
     Args:
         path: The file.
@@ -77,7 +78,14 @@ def read_clip_file(path: str | Path, *, trust_torchscript: bool = False) -> Clip
     Raises:
         DataNotFoundError: If there is no file.
         BadFileError: If it is a folder, empty, damaged, not a weight file, or an archive that is not trusted.
+        CheckpointMismatchError: If it is a checkpoint that does not carry its CLIP.
     """
+    weights = read_weights(path, trust_torchscript=trust_torchscript)
+    return _carried_clip(weights, path) if "clip_metadata" in weights.metadata else weights
+
+
+def read_weights(path: str | Path, *, trust_torchscript: bool = False) -> ClipWeights:
+    """Read all that a weight file or checkpoint holds, in its own names; arguments and errors as of `read_clip_file`."""
     path = Path(path)
     kind = _file_kind(path)
     digest = sha256_of_file(path)
@@ -87,7 +95,7 @@ def read_clip_file(path: str | Path, *, trust_torchscript: bool = False) -> Clip
     elif kind == "torchscript":
         state = _read_torchscript(path, trust_torchscript)
     else:
-        state = _read_pickle(path)
+        state, metadata = _read_pickle(path)
     openai_layout = kind == "torchscript" or any(mark in state for mark in OPENAI_MARKS)
     return ClipWeights(_clean(state, path), digest, openai_layout, metadata)
 
@@ -216,7 +224,7 @@ def _read_torchscript(path: Path, trusted: bool) -> dict[str, Any]:
     return {name: tensor.detach() for name, tensor in module.state_dict().items()}
 
 
-def _read_pickle(path: Path) -> dict[str, Any]:
+def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -224,11 +232,26 @@ def _read_pickle(path: Path) -> dict[str, Any]:
                            "Save its state dict alone.") from error
     except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
         raise BadFileError(f"{path}: truncated or damaged ({_line(error)}); copy or download it again.") from error
+    metadata = content.get(METADATA_KEY) if isinstance(content, dict) else None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise BadFileError(f"{path}: holds a {type(content).__name__}, not a state dict; save model.state_dict().")
-    return dict(content)
+    return dict(content), metadata if isinstance(metadata, dict) else {}
+
+
+def _carried_clip(weights: ClipWeights, path: str | Path) -> ClipWeights:
+    """Take the CLIP out of a checkpoint, as its own file gave it."""
+    about = weights.metadata
+    state = {}
+    for name, tensor in weights.state.items():
+        prefix = next((prefix for prefix in CARRIED if name.startswith(prefix)), None)
+        if prefix is not None:
+            state[CARRIED[prefix] + name.removeprefix(prefix)] = tensor
+    if not state or about.get("clip_sha256") is None:
+        raise CheckpointMismatchError(f"{path}: a checkpoint of {about.get('stage')} without its CLIP, {about.get('clip')}; give that CLIP's tag "
+                                      "or weight file.")
+    return ClipWeights(state, about["clip_sha256"], weights.openai_layout, about["clip_metadata"])
 
 
 def _clean(state: dict[str, Any], path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,13 +17,13 @@ POOLINGS = ("cosine_sum", "feature_mean")
 
 @runtime_checkable
 class PictureEncoder(Protocol):
-    """What encodes pictures in [0, 1]: `ClipTowers`, `ImageTower`."""
+    """What encodes pictures: `ClipTowers`, `ImageTower`."""
 
     image_size: int
     embed_dim: int
 
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Encode (B, 3, S, S) pictures to (B, E) raw features."""
+    def encode_image(self, images: Tensor, normalise: bool = True) -> Tensor:
+        """Encode (B, 3, S, S) pictures to (B, E) raw features, their colours normalised or taken as they are."""
 
 
 class DepthViewEncoder(nn.Module):
@@ -35,16 +35,22 @@ class DepthViewEncoder(nn.Module):
             clip2point-6 (other angles) in its zero-shot script.
         point_radius: Radius of a drawn point, in units of half the picture's side, or `density` (see `clip2x.depth.density_radius`).
             Official code: 0.02.
+        draw: Another view renderer instead, as `PointClipViews` and `PointClipV2Views` of `clip2x.projections`: points (B, N, 3) to
+            pictures (B, V, S, S), with `num_views`, `image_size` and `normalise_colours`. `views` and `point_radius` then have no effect.
         chunk: Pictures encoded at a time, which bounds the memory; None encodes all at once. It does not change the features where the
             tower treats each picture alone (no BatchNorm in training mode). Ours.
 
     Attributes:
         num_views: V.
         embed_dim: E.
+
+    Raises:
+        InputError: If `chunk` is below 1, or `draw` makes pictures of another size than the tower takes.
     """
 
     def __init__(
         self, tower: nn.Module, views: str = "clip2point-10", point_radius: float | str = 0.02, chunk: int | None = 64,
+        draw: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if chunk is not None and chunk < 1:
@@ -52,8 +58,11 @@ class DepthViewEncoder(nn.Module):
         encoder = cast(PictureEncoder, tower)
         self.tower, self.chunk = tower, chunk
         self.embed_dim = encoder.embed_dim
-        self.draw = DepthViews(views, encoder.image_size, point_radius)
-        self.num_views = self.draw.num_views
+        self.draw = cast(Any, DepthViews(views, encoder.image_size, point_radius) if draw is None else draw)
+        if self.draw.image_size != encoder.image_size:
+            raise InputError(f"{type(draw).__name__} draws {self.draw.image_size} pixels, this tower takes {encoder.image_size}; "
+                             f"build it with image_size={encoder.image_size}.")
+        self.num_views: int = self.draw.num_views
 
     def forward(self, points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B V E"]:
         """Encode clouds to raw features of their views.
@@ -64,11 +73,12 @@ class DepthViewEncoder(nn.Module):
         return self.encode_views(self.draw(points))
 
     def encode_views(self, grey: Float[Tensor, "B V S S"]) -> Float[Tensor, "B V E"]:
-        """Encode grey depth pictures in [0, 1], background 1, to raw features; grey is repeated as red, green and blue (official code)."""
+        """Encode grey pictures as `draw` makes them to raw features; grey is repeated as red, green and blue (official code)."""
         encoder = cast(PictureEncoder, self.tower)
+        options = {} if self.draw.normalise_colours else {"normalise": False}
         pictures = grey.flatten(0, 1)
         step = self.chunk or max(len(pictures), 1)
-        features = torch.cat([encoder.encode_image(part[:, None].expand(-1, 3, -1, -1)) for part in torch.split(pictures, step)])
+        features = torch.cat([encoder.encode_image(part[:, None].expand(-1, 3, -1, -1), **options) for part in torch.split(pictures, step)])
         return features.view(*grey.shape[:2], -1)
 
 

@@ -36,7 +36,7 @@ class MiniWorldSize:
     image_size: int = 64
     modelnet_train: int = 10
     modelnet_test: int = 40
-    shapenet_train: int = 16
+    shapenet_train: int = 90
     shapenet_test: int = 4
     scans_train: int = 8
     scans_test: int = 10

@@ -18,6 +18,7 @@ from clip2x.encoders.clip_files import save_clip_file
 from clip2x.errors import CheckpointMismatchError
 from clip2x.losses import CaptionLoss
 from clip2x.miniworld.captions import caption_words
+from clip2x.modules.gathering import gathered
 from clip2x.provenance import commit
 from clip2x.storage import check_writable
 from clip2x.types import CaptionedBatch
@@ -67,9 +68,9 @@ class ClipPretraining(LightningModule):
 
     def training_step(self, batch: CaptionedBatch, batch_idx: int) -> Tensor:
         """Encode, gather over the processes, contrast."""
-        image_embeds = self._gathered(functional.normalize(self.clip.encode_image(self._normalised(batch["image"])).float(), dim=-1))
-        text_embeds = self._gathered(self._caption_embeds(batch["caption"]))
-        classes, colours, named = (self._gathered(batch[key]) for key in ("class_id", "colour_id", "caption_colour"))
+        image_embeds = gathered(self, functional.normalize(self.clip.encode_image(self._normalised(batch["image"])).float(), dim=-1))
+        text_embeds = gathered(self, self._caption_embeds(batch["caption"]))
+        classes, colours, named = (gathered(self, batch[key]) for key in ("class_id", "colour_id", "caption_colour"))
         also_true = (classes[:, None] == classes[None]) & ((named[None] == -1) | (named[None] == colours[:, None]))
         terms = self.loss(image_embeds, text_embeds, also_true)
         self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=len(batch["image"]))
@@ -141,11 +142,3 @@ class ClipPretraining(LightningModule):
         rows = torch.tensor([position[caption] for caption in captions], device=self.device)
         # index_select, not [rows]: the gradient of [rows] adds up in an order that differs from run to run
         return functional.normalize(features.float(), dim=-1).index_select(0, rows)
-
-    def _gathered(self, values: Tensor) -> Tensor:
-        """Join the batches of all processes, with gradients."""
-        if self.trainer.world_size == 1:
-            return values
-        joined: Any = self.all_gather(values, sync_grads=values.requires_grad)
-        merged: Tensor = joined.flatten(0, 1)
-        return merged

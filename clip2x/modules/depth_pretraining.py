@@ -1,0 +1,318 @@
+"""CLIP2Point's image-depth pre-training: a depth encoder, at first CLIP's image tower, learns to say of depth views what CLIP says of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LinearLR, LRScheduler, SequentialLR
+
+from clip2x.data.image_features import cache_image_features
+from clip2x.data.shapenet_pairs import ShapeNetPairs
+from clip2x.encoders.clip import ClipTowers, ImageTower
+from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
+from clip2x.encoders.depth_checkpoint import describe_clip, read_depth_checkpoint, save_depth_checkpoint
+from clip2x.errors import CheckpointMismatchError, InputError
+from clip2x.evaluation.class_embeddings import class_embeddings
+from clip2x.evaluation.ensemble import fit_factors
+from clip2x.evaluation.metrics import merge_parts
+from clip2x.losses import DepthPairLoss
+from clip2x.modules.divergence import DivergenceWatch
+from clip2x.modules.gathering import gathered, gathered_objects
+from clip2x.optim import Lamb
+from clip2x.provenance import commit
+from clip2x.storage import check_writable
+from clip2x.types import PairBatch, PointBatch
+
+SELECTION = {"train_val": "val", "official": "test/shapenet-pc-test"}  # rule -> set; official code (30673e7, pretraining.py): best epoch there
+MONITOR = "select/top1"
+GRID_SAMPLES = 8  # pairs shown in TensorBoard
+Scores = tuple[Tensor, Tensor, Tensor]  # index (n,), cosines (n, C), label (n,)
+
+
+class DepthPretraining(LightningModule):
+    """Pull depth views towards CLIP's picture of the same object (cross) and towards each other (intra).
+
+    The frozen image tower encodes the rendered picture; its trained copy encodes depth views of the same camera at two distances. The loss is
+    that of the whole batch over all processes, with gradients through the gathering, so two GPUs give the loss of one. (The official code
+    runs under DataParallel with the loss inside: its negatives are 256 divided by the number of GPUs.)
+
+    Validation is zero-shot classification by all views of the preset, as released. The first validation set, a part carved from the
+    training list, chooses the best checkpoint; the sets that the DataModule watches are logged as `test/...` and choose nothing, unless
+    `select_on` asks for the official rule.
+
+    Args:
+        clip: The frozen CLIP: its image tower is the target, its text tower names classes in validation.
+        output: The safetensors file that the best depth encoder is written to at the end, see `docs/checkpoints.md`.
+        views: View preset of the pictures. Official code: `clip2point-10`.
+        point_radius: Splat radius, or `density`. Official code: 0.02.
+        loss: Official code: NT-Xent at temperature 0.07 with the intra term.
+        optimizer: Official code: LAMB, rate 6e-3, weight decay 1e-4.
+        restart_epochs: Length of a cosine with warm restarts, stepped in every iteration. Official code: 2. None: one cosine over all steps (ours).
+        min_learning_rate: Where each cosine ends. Official code: 1e-5.
+        warmup_steps: Steps over which the rate climbs first. Official code: 0.
+        train_only: Starts of names of the tower's weights that are trained, e.g. `[transformer.resblocks.11, ln_post, proj]`; None: all
+            (official code).
+        image_feature_cache: Folder where the frozen tower's features of all pictures are kept, so that it runs once and not in every epoch. Ours.
+        templates: Name of the manifest's prompts for validation, or templates with `{}`, several separated by `|`.
+        select_on: `train_val` (ours) or `official`: ShapeNet's test list, as the released code does, for comparison with that code: the figures
+            on that list are then chosen on it.
+        unseen_names: Class names that were kept out of the training data on purpose; stored, so that evaluation reports them apart.
+    """
+
+    def __init__(self, clip: ClipTowers, output: Path, views: str = "clip2point-10", point_radius: float | str = 0.02,
+                 loss: DepthPairLoss | None = None, optimizer: OptimizerCallable = Lamb, restart_epochs: float | None = 2.0,
+                 min_learning_rate: float = 1e-5, warmup_steps: int = 0, train_only: list[str] | None = None,
+                 image_feature_cache: Path | None = None, templates: str = "official_code", select_on: str = "train_val",
+                 unseen_names: list[str] | None = None) -> None:
+        super().__init__()
+        if select_on not in SELECTION:
+            raise InputError(f"model.select_on must be one of {', '.join(SELECTION)}, got {select_on!r}.")
+        if (restart_epochs is not None and restart_epochs <= 0) or warmup_steps < 0 or min_learning_rate < 0:
+            raise InputError("model.restart_epochs must be positive, model.warmup_steps and model.min_learning_rate not negative, "
+                             f"got {restart_epochs}, {warmup_steps}, {min_learning_rate:g}.")
+        self.save_hyperparameters()
+        self.clip, self.output, self.loss = clip, Path(output), loss or DepthPairLoss()
+        self.depth_encoder = DepthViewEncoder(clip.trainable_image_tower(), views=views, point_radius=point_radius, chunk=None)
+        self._untouched = (DepthViewEncoder(clip, views=views, point_radius=point_radius),)  # in a tuple: its weights are `clip`'s, listed once
+        _train_only(self.tower.visual, train_only)
+        self.optimizer, self.restart_epochs, self.min_learning_rate, self.warmup_steps = optimizer, restart_epochs, min_learning_rate, warmup_steps
+        self.image_feature_cache, self.templates, self.select_on = image_feature_cache, templates, select_on
+        self.views, self.point_radius, self.unseen_names = views, point_radius, list(unseen_names or [])
+        self.watch = DivergenceWatch(self.output.parent / "diverged.json")
+        self.ensemble = {"tuned": 1.0, "clip": 1.0}
+        self.val_top1: float | None = None
+        self._scores: dict[int, list[Scores]] = {}
+        self._untouched_scores: list[Scores] = []
+        if clip.trained_words is None:  # a large CLIP does not travel with the checkpoints: it is named in them and has its own file
+            self.register_state_dict_post_hook(_without_clip)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_pre_hook(_with_own_clip)  # type: ignore[no-untyped-call]
+
+    @property
+    def tower(self) -> ImageTower:
+        """The tower that is trained."""
+        return cast(ImageTower, self.depth_encoder.tower)
+
+    def setup(self, stage: str) -> None:
+        """Check that data, CLIP and trainer fit together before any work.
+
+        Raises:
+            InputError: If they do not.
+        """
+        if stage == "test":
+            raise InputError("this module trains and validates; evaluate its checkpoint with: make eval-zeroshot.")
+        if stage != "fit":
+            return
+        check_writable(self.output.parent)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data.train_set, ShapeNetPairs):
+            raise InputError(f"data.train must be ShapeNetPairs for this stage, got {type(data.train_set).__name__}.")
+        data.train_set.require_image_size(self.clip.image_size)
+        if (parts := self.trainer.accumulate_grad_batches) != 1:
+            raise InputError(f"--trainer.accumulate_grad_batches {parts} would contrast each part of a batch alone, which is another loss; "
+                             "use more devices or a smaller data.batch_size.")
+        if data.global_batch_size < 2:
+            raise InputError(f"data.batch_size is {data.global_batch_size}: contrast needs at least 2 pairs in a step.")
+        if overlap := sorted(set(self.unseen_names) & set(data.train_set.present_classes)):
+            raise InputError(f"model.unseen_names has {', '.join(overlap)}, which the training data has too; list them in data.train's exclude.")
+        if SELECTION[self.select_on] not in self._set_names():
+            raise InputError("model.select_on official chooses by ShapeNet's test list: add shapenet/pc/test to data.watch.")
+
+    def on_fit_start(self) -> None:
+        """Compute the frozen features, where they are to be kept; the module is on its device by now."""
+        if self.image_feature_cache is not None:
+            pairs: ShapeNetPairs = self.trainer.datamodule.train_set  # type: ignore[attr-defined]
+            pairs.image_features = cache_image_features(
+                pairs, self._encode_pictures, clip_id=f"{self.clip.id} {self.trainer.precision}", embed_dim=self.clip.embed_dim,
+                image_size=self.clip.image_size, folder=Path(self.image_feature_cache), rank=self.trainer.global_rank, world_size=self.trainer.world_size,
+                barrier=self.trainer.strategy.barrier)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer on all that is trained, s among it (official code), and the cosine, stepped in every iteration."""
+        optimizer = self.optimizer([item for item in (*self.depth_encoder.parameters(), *self.loss.parameters()) if item.requires_grad])
+        schedule: LRScheduler
+        if self.restart_epochs is None:
+            schedule = CosineAnnealingLR(optimizer, T_max=max(self.trainer.max_steps - self.warmup_steps, 1), eta_min=self.min_learning_rate)
+        else:
+            period = max(1, round(self.restart_epochs * self.trainer.datamodule.steps_per_epoch))  # type: ignore[attr-defined]
+            schedule = CosineAnnealingWarmRestarts(optimizer, T_0=period, eta_min=self.min_learning_rate)
+        if self.warmup_steps:
+            warmup = LinearLR(optimizer, start_factor=1 / (self.warmup_steps + 1), total_iters=self.warmup_steps)
+            schedule = SequentialLR(optimizer, [warmup, schedule], milestones=[self.warmup_steps])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """Encode, gather over the processes, contrast."""
+        self._check_last_loss()
+        grey = self.depth_encoder.draw.of_one_view(batch["points"], batch["view"], batch["distance"], batch["turn_deg"])
+        view_features = gathered(self, self.depth_encoder.encode_views(grey).float())
+        image_features = gathered(self, batch["image_features"] if "image_features" in batch else self._encode_pictures(batch["image"]))
+        terms = self.loss(view_features, image_features)
+        self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=len(image_features))
+        self.log("train/s", self.loss.s.detach(), batch_size=len(image_features))
+        self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False, batch_size=len(image_features))
+        self.watch.note(self.global_step, terms["loss"], batch["index"])
+        loss: Tensor = terms["loss"]
+        return loss
+
+    def on_train_end(self) -> None:
+        """Look at the loss of the last step too."""
+        self._check_last_loss()
+
+    def on_validation_epoch_start(self) -> None:
+        """Encode the class names of every set."""
+        self._check_last_loss()
+        self.loss.check()
+        cache = self.output.parent / "class_embeddings"
+        self._names = [class_embeddings(self.clip, data.class_names, self._prompts(data), cache=cache).to(self.device) for data in self._val_sets()]
+        self._scores = {}
+
+    def validation_step(self, batch: PointBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Compare clouds with the names; clouds of the first set, which stay the same, once with the untouched tower too."""
+        grey = self.depth_encoder.draw(batch["points"])
+        self._scores.setdefault(dataloader_idx, []).append(self._compare(self.depth_encoder, grey, batch, dataloader_idx))
+        if dataloader_idx == 0 and batch_idx >= len(self._untouched_scores):
+            self._untouched_scores.append(self._compare(self._untouched[0], grey, batch, 0))
+
+    def on_validation_epoch_end(self) -> None:
+        """Join the scores of all processes, log accuracies, fit the factors for the sum of tuned and untouched tower."""
+        for position, name in enumerate(self._set_names()):
+            scores, labels = merge_parts(gathered_objects(self, self._scores.get(position, [])))
+            top1, class_mean = _accuracies(scores, labels)
+            self.log_dict({f"{name}/top1": top1, f"{name}/class_mean": class_mean})
+            if name == SELECTION[self.select_on]:
+                self.log(MONITOR, top1, prog_bar=True)
+                self.val_top1 = top1
+            if position == 0:
+                untouched, _ = merge_parts(gathered_objects(self, self._untouched_scores))
+                tuned_factor, clip_factor = fit_factors(torch.stack([scores, untouched]), labels, start=self.clip.logit_scale / 2)
+                self.ensemble = {"tuned": tuned_factor, "clip": clip_factor}
+                self.log_dict({f"{name}/untouched_top1": _accuracies(untouched, labels)[0],
+                               f"{name}/sum_top1": _accuracies(tuned_factor * scores + clip_factor * untouched, labels)[0]})
+        if isinstance(self.logger, TensorBoardLogger) and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
+            self.logger.experiment.add_image("pairs: picture, depth at two distances", self._grid(), self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe the encoder, and say what it is trained on; weights of a diverged step are not saved."""
+        self._check_last_loss()
+        checkpoint["clip2x"] = self._about()
+        checkpoint["trained_on"] = self._trained_on()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with a run of another stage, on other data or with other settings."""
+        if (stage := checkpoint.get("clip2x", {}).get("stage")) != "pretrain_depth":
+            raise CheckpointMismatchError(f"the checkpoint is of {stage or 'another stage'}, not of pretrain_depth; give one of this stage.")
+        ours, theirs = self._trained_on(), checkpoint["trained_on"]
+        keys = sorted(ours.keys() | theirs.keys())
+        if changed := [f"{key} was {theirs.get(key)}, is {ours.get(key)}" for key in keys if ours.get(key) != theirs.get(key)]:
+            raise CheckpointMismatchError(f"the checkpoint that this run would go on with was made with other settings ({'; '.join(changed)[:300]}); "
+                                          f"delete {self.output.parent} or choose another RUNS.")
+
+    def on_fit_end(self) -> None:
+        """Write the best encoder once the last step is done."""
+        if self.trainer.global_step < self.trainer.max_steps or not self.trainer.is_global_zero:
+            return
+        about = self._about()
+        best = next((path for callback in self.trainer.checkpoint_callbacks
+                     if getattr(callback, "monitor", None) == MONITOR and (path := getattr(callback, "best_model_path", ""))), None)
+        if best is not None:
+            stored = read_depth_checkpoint(best)
+            self.tower.visual.load_state_dict(stored.tower_state)
+            about = stored.about
+        save_depth_checkpoint(self.output, self.tower, self.clip, about)
+        chosen = "" if about["val_top1"] is None else f", top-1 {100 * about['val_top1']:.1f} on {SELECTION[self.select_on]}"
+        print(f"depth encoder: {self.output} (step {about['steps']} of {self.trainer.max_steps}{chosen})")
+
+    def _encode_pictures(self, images: Tensor) -> Tensor:
+        """Encode pictures with the frozen tower, in the training's precision, whether it is a step or the cache that asks."""
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            return self.clip.image_tower.encode_image(images.to(self.device)).float()
+
+    def _compare(self, encoder: DepthViewEncoder, grey: Tensor, batch: PointBatch, dataloader_idx: int) -> Scores:
+        embeds = pool_view_features(encoder.encode_views(grey).float())
+        with torch.autocast(embeds.device.type, enabled=False):  # 16 bits would tie names
+            cosines = (embeds @ self._names[dataloader_idx].T).cpu()
+        return batch["index"].cpu(), cosines, batch["label"].cpu()
+
+    def _check_last_loss(self) -> None:
+        kept = [path for callback in self.trainer.checkpoint_callbacks if (path := getattr(callback, "best_model_path", ""))]
+        self.watch.check(self.trainer.datamodule.train_set.describe, kept[-1] if kept else None)  # type: ignore[attr-defined]
+
+    def _val_sets(self) -> list[Any]:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return [data.val_set, *data.watch_sets]
+
+    def _set_names(self) -> list[str]:
+        return ["val", *(f"test/{data.manifest.name}-{data.variant_name}-{data.split}" for data in self._val_sets()[1:])]
+
+    def _prompts(self, data: Any) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.templates.split("|")) if "{}" in self.templates else data.manifest.templates(self.templates)
+
+    def _about(self) -> dict[str, Any]:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        rule = "the part carved from the training list" if self.select_on == "train_val" else "ShapeNet's test list (the official code's rule)"
+        return {
+            "stage": "pretrain_depth", **describe_clip(self.clip),
+            "encoder": {"kind": "depth_views", "views": self.views, "point_radius": self.point_radius, "num_points": data.train_set.num_points,
+                        "up": "y", "pooling": "cosine_sum"},
+            "scale": self.clip.logit_scale, "ensemble": dict(self.ensemble), "class_names": list(data.train_set.present_classes),
+            "unseen_names": self.unseen_names, "seed": data.seed, "commit": commit(), "precision": str(self.trainer.precision),
+            "steps": self.trainer.global_step, "val_top1": self.val_top1, "selected_on": rule, "notes": list(data.train_set.notes),
+        }
+
+    def _trained_on(self) -> dict[str, str]:
+        """Say what must stay the same when an interrupted run goes on."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        config = getattr(self.trainer, "clip2x_config", None) or {}
+        settings = {f"model.{key}": value for key, value in config.get("model", {}).get("init_args", {}).items()
+                    if key not in ("clip", "output", "image_feature_cache")}
+        settings |= {"clip": self.clip.id, "seed": data.seed, "batch size": data.global_batch_size, "steps": self.trainer.max_steps,
+                     "training pairs": len(data.train_set), "data": (config.get("data") or {}).get("train")}
+        return {key: str(value) for key, value in settings.items()}
+
+    def _grid(self) -> Tensor:
+        """Lay out pairs: a column per object, under its picture the depth views at both distances; (3, 3 S, K S)."""
+        pairs: ShapeNetPairs = self.trainer.datamodule.train_set  # type: ignore[attr-defined]
+        columns = []
+        for index in range(0, len(pairs), -(-len(pairs) // GRID_SAMPLES)):
+            sample = pairs[index]
+            grey = self.depth_encoder.draw.of_one_view(sample["points"][None], torch.tensor([sample["view"]]), sample["distance"][None],
+                                                       sample["turn_deg"][None])[0]
+            columns.append(torch.cat([pairs.picture(index, sample["view"]), *(picture.expand(3, -1, -1) for picture in grey)], dim=1))
+        return torch.cat(columns, dim=2)
+
+
+def _accuracies(scores: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return top-1 and class mean, in shares of 1."""
+    right = (scores.argmax(dim=1) == labels).double()
+    support = labels.bincount()
+    hits = torch.zeros(len(support), dtype=torch.float64).index_add_(0, labels, right)
+    return float(right.mean()), float((hits[support > 0] / support[support > 0]).mean())
+
+
+def _train_only(tower: nn.Module, starts: list[str] | None) -> None:
+    """Freeze all weights but those whose names start so."""
+    if starts is None:
+        return
+    names = [name for name, _ in tower.named_parameters()]
+    for start in starts or [""]:
+        if not start or not any(name.startswith(start) for name in names):
+            raise InputError(f"model.train_only: no weight of the tower starts with {start!r}; the last ones are {', '.join(names[-4:])}.")
+    for name, parameter in tower.named_parameters():
+        parameter.requires_grad_(name.startswith(tuple(starts)))
+
+
+def _without_clip(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+    for name in [name for name in state if name.startswith(f"{prefix}clip.")]:
+        del state[name]
+
+
+def _with_own_clip(module: nn.Module, state: dict[str, Any], prefix: str, *unused: Any) -> None:
+    clip = module.clip
+    assert isinstance(clip, nn.Module)
+    state.update({f"{prefix}clip.{name}": value for name, value in clip.state_dict().items()})
