@@ -55,6 +55,7 @@ def generated_meshes(folder: Path, count: int) -> list[Path]:
     for number in range(count):
         name = CLASS_NAMES[number % len(CLASS_NAMES)]
         paths.append(folder / str(number) / "models" / "model_normalized.obj")
+        paths[-1].parent.mkdir(parents=True)
         write_obj(paths[-1], make_object(name, Stream.PICTURES_VAL, number, seed=0))
     return paths
 
@@ -82,7 +83,8 @@ def measure(meshes: list[Path], drawing: Drawing, folder: Path, repeats: int) ->
     shares["other"] = 1 - sum(shares.values())
     low, median, high = np.percentile(per_model, [25, 50, 75])
     mean = float(per_model.mean(axis=1).min())
-    print(f"{drawing.size} px: per model median {median * 1e3:.1f} ms  IQR {low * 1e3:.1f}-{high * 1e3:.1f}  mean {mean * 1e3:.1f} (best of {repeats} passes)")
+    print(f"{drawing.size} px: per model median {median * 1e3:.1f} ms  IQR {low * 1e3:.1f}-{high * 1e3:.1f}  "
+          f"mean {mean * 1e3:.1f} (best of {repeats} passes)")
     print("       " + ", ".join(f"{part} {100 * share:.0f} %" for part, share in shares.items()))
     print(f"       52,460 models at that mean: {52_460 * mean / 3600:.1f} core hours, {52_460 * mean / 3600 / 16:.2f} h on 16 cores")
 

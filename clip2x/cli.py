@@ -231,7 +231,7 @@ def _render_pairs(options: argparse.Namespace) -> int:
     """Exit status 1 if a model could not be drawn; the others are."""
     from clip2x.data.worker_pool import prepare_workers
 
-    prepare_workers("clip2x.data.render_pairs")  # loads while this process does
+    prepare_workers("clip2x.data.render_libraries")  # loads while this process does
     from clip2x.data.render_pairs import Drawing, render_pairs
 
     drawing = Drawing(options.variant, options.size, options.supersample, options.seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -159,6 +161,10 @@ def test_two_processes_learn_what_one_does(tiny_pairs: Path, tiny_clip: Path, tm
     assert losses[1]["val/top1"] == losses[2]["val/top1"]
 
 
+def test_there_are_switches() -> None:
+    assert len(SWITCHES) >= 10
+
+
 def test_cached_features_give_the_same_training(trained: Path, tiny_pairs: Path, tiny_clip: Path, tmp_path: Path) -> None:
     run_stage([*depth_arguments(tiny_pairs, tiny_clip, tmp_path, steps=4), "--model.image_feature_cache", str(tmp_path / "features")])
     first, second = (weights(folder / NAME) for folder in (trained, tmp_path))
@@ -184,20 +190,15 @@ def test_a_loss_that_is_no_number_stops_with_step_samples_and_checkpoint(tiny_pa
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-SWITCHES = {
-    "no intra term": ["--model.loss.intra", "false"],
-    "InfoNCE": ["--model.loss.contrast", "info_nce"],
-    "view jitter": ["--data.train.view_jitter_deg", "10"],
-    "part of the tower": ["--model.train_only", "[trunk.stages.10, head]"],
-    "EMA": ["--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay", "0.9"],
-    "radius by density": ["--model.point_radius", "density"],
-    "LAMB with restarts": ["--model.optimizer", "Lamb", "--model.optimizer.lr", "6e-3", "--model.restart_epochs", "2"],
-    "mixed precision": ["--trainer.precision", "bf16-mixed"],
-}
+DOCUMENTED = re.findall(r"^\| (.+?) \| (`--.+`) \|$", (REPO / "docs" / "pretrain_depth.md").read_text(), re.MULTILINE)
+SWITCHES = {f"{name} {number}": arguments for name, cell in DOCUMENTED for number, arguments in enumerate(re.findall(r"`([^`]+)`", cell))}
+HERE = {"[transformer.resblocks.11, ln_post, proj]": "[trunk.stages.10, head]"}  # the small tower's names
 
 
-@pytest.mark.parametrize("arguments", SWITCHES.values(), ids=SWITCHES.keys())
-def test_switches(arguments: list[str], trained: Path, tiny_pairs: Path, tiny_clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("switch", SWITCHES.values(), ids=SWITCHES.keys())
+def test_switches(switch: str, trained: Path, tiny_pairs: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    """Every row of the table in docs/pretrain_depth.md."""
+    arguments = [HERE.get(word, word).replace("FOLDER", str(tmp_path / "kept")) for word in shlex.split(switch)]
     run_stage([*depth_arguments(tiny_pairs, tiny_clip, tmp_path, steps=2), *arguments])
     state = weights(tmp_path / NAME)
     assert all(bool(value.isfinite().all()) for value in state.values())
@@ -249,10 +250,14 @@ def test_a_checkpoint_of_another_stage_is_refused(tiny_pairs: Path, tiny_clip: P
 
 
 def test_a_run_with_unseen_names_keeps_them_out(tiny_pairs: Path, tiny_clip: Path, tmp_path: Path) -> None:
-    run_stage([*depth_arguments(tiny_pairs, tiny_clip, tmp_path, steps=1), "--data.train.exclude", "[bed, sofa]",
-               "--model.unseen_names", "[bed, sofa, toilet]"])
+    arguments = depth_arguments(tiny_pairs, tiny_clip, tmp_path, steps=1)
+    arguments[5:5] = ["--config", "mini/pretrain_depth_unseen"]
+    run_stage(arguments)
     about = read_depth_checkpoint(tmp_path / NAME).about
-    assert about["unseen_names"] == ["bed", "sofa", "toilet"] and not {"bed", "sofa"} & set(about["class_names"])
+    assert {"bathtub", "bed", "sofa", "toilet"} <= set(about["unseen_names"]) and not set(about["unseen_names"]) & set(about["class_names"])
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert config["data"]["train"]["init_args"]["split"] == "train:fit" and config["data"]["train"]["init_args"]["image_size"] == 64
+    assert config["data"]["val"]["init_args"]["name"] == "shapenet/pc/train:val"
 
 
 def test_the_full_profile_is_the_released_recipe() -> None:

@@ -67,6 +67,19 @@ def test_equals_a_loop_over_tensors(decay: float) -> None:
         torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-13)
 
 
+def test_large_tensors_on_a_cpu_stand_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = []
+    for limit in (1 << 18, 30):
+        monkeypatch.setattr("clip2x.optim.ALONE_ON_CPU", limit)
+        params = parameters()
+        optimizer = Lamb(params, lr=0.02)
+        for step in range(3):
+            set_gradients(params, step)
+            optimizer.step()
+        weights.append(params)
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
 def test_equals_torch_optimizer() -> None:
     """Weights that torch_optimizer 0.3.0 printed: Lamb(lr=6e-3, weight_decay=1e-4), 20 steps with gradient cos(step + position)."""
     params = [nn.Parameter(torch.tensor(value)) for value in ([[-0.2, -0.1, 0.0], [0.1, 0.2, 0.3]], [8.0, -8.0, 6.0, 14.0], 1.0, [0.0, 0.0, 0.0])]

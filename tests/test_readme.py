@@ -1,4 +1,4 @@
-"""Every command of the README and of two pages of docs is tried: make targets by a dry run, options by the parsers, Python by running it."""
+"""Every command of the README and of the pages of docs is tried: make targets by a dry run, options by the parsers, Python by running it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conftest import REPO
 from clip2x.cli import _parser
 
 README = (REPO / "README.md").read_text()
-DOCS = [(REPO / "docs" / name).read_text() for name in ("data.md", "checkpoints.md")]
+DOCS = [(REPO / "docs" / name).read_text() for name in ("data.md", "checkpoints.md", "pretrain_depth.md")]
 TEXTS = "".join([README, *DOCS])
 BASH = [line.split("#")[0].strip() for block in re.findall(r"```bash\n(.*?)```", TEXTS, re.DOTALL) for line in block.splitlines() if line.strip()]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -44,7 +44,7 @@ def test_pictures_and_files_that_the_docs_name_are_there() -> None:
 
 
 def test_the_python_example_runs(tiny_clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(PYTHON[0].replace("runs/mini/pretrain_clip/clip.safetensors", str(tiny_clip)), {})
+    exec(PYTHON[0].replace("runs/mini/pretrain_depth/depth_encoder.safetensors", str(tiny_clip)), {})
     assert "tensor" in capsys.readouterr().out
 
 

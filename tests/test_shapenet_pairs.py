@@ -183,7 +183,7 @@ def test_classes_are_left_out_by_name(world: Path) -> None:
     pairs = open_pairs(world, exclude=["chair", "rocket"])
     assert pairs.present_classes == ("airplane", "table") and pairs.class_names == whole.class_names
     assert pairs.labels.tolist() == [MANIFEST.class_names.index(name) for name in ("airplane", "airplane", "table")]
-    assert pairs.notes[-1] == "2 of 5 models are left out: chair, rocket are excluded."
+    assert pairs.notes[-1] == "2 of 5 objects are left out: chair, rocket are excluded."
     assert [pairs.describe(index) for index in range(3)] == ["02691156-a1", "02691156-a2", "04379243-t1"]
     with pytest.raises(InputError, match=r"exclude has 'chairs', which is none of the 55 classes of shapenet; near it are chair"):
         open_pairs(world, exclude=["chairs"])

@@ -27,7 +27,7 @@ CONTRACT = {"dataset", "variant", "split", "method", "num_samples", "num_classes
             "majority", "interval", "prompts", "seed", "protocol", "gain", "step", "apart"}
 WITHOUT_CHECKPOINT = ["CLIP depth views r=0.02", "CLIP depth views r=0.045", "PointCLIP projection", "PointCLIP V2 projection"]
 TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
-TESTED_THERE = {"pretrain_depth", "mini/pretrain_depth"}  # test_depth_pretraining.py
+TESTED_THERE = {"pretrain_depth", "mini/pretrain_depth", "mini/pretrain_depth_unseen"}  # test_depth_pretraining.py
 
 
 def test_every_stage_yaml_is_run_by_a_test() -> None:
@@ -177,9 +177,9 @@ def test_full_profile_runs_an_openai_layout_file(tiny_world: Path, tmp_path: Pat
                "--model.clip.pretrained", str(tmp_path / "ViT-B-32.pt"), "--trainer.logger.save_dir", str(tmp_path),
                "--trainer.accelerator", "cpu", "--trainer.devices", "1"])
     row = json.loads((tmp_path / "results.json").read_text())["results"][0]
-    assert row["protocol"] | {"clip": "", "notes": [], "apart_from": ""} == {
+    assert row["protocol"] | {"clip": "", "notes": []} == {
         "profile": "full", "clip": "", "views": "clip2point-10", "point_radius": 0.02, "image_size": 224, "pooling": "cosine_sum", "num_points": 1024,
-        "sampler": "random", "up": "z", "limit": 2, "precision": "fp32", "data": "mini-world", "clip_seed": None, "notes": [], "apart_from": "",
+        "sampler": "random", "up": "z", "limit": 2, "precision": "fp32", "data": "mini-world", "clip_seed": None, "notes": [], "apart_from": None,
         "encoder": "CLIP", "projection": "clip2point", "num_views": 10, "normalise_colours": True, "factors": None, "factors_from": None,
         "depth_checkpoint_sha256": None, "selected_on": None}
     assert row["prompts"] == ["image of a {}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -225,3 +226,23 @@ def _check_arguments(num_points: int, seed: int, up: str | None, limit: int | No
         raise InputError(f"up must be one of {', '.join(AXES)}, got {up!r}.")
     if sampler not in SAMPLERS:
         raise InputError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}.")
+
+
+def without_classes(data: PointCloudDataset, exclude: Sequence[str]) -> EntryTable:
+    """List the objects of a data set that belong to none of some classes, with a note in `data.notes`; labels stay positions in all names.
+
+    Raises:
+        InputError: If a class is unknown, or no object remains.
+    """
+    for name in exclude:
+        if name not in data.class_names:
+            near = difflib.get_close_matches(name, data.class_names, n=3, cutoff=0.5)
+            raise InputError(f"exclude has {name!r}, which is none of the {len(data.class_names)} classes of {data.manifest.name}"
+                             f"{'; near it are ' + ', '.join(near) if near else ', see data_manifests'}.")
+    kept = data.entries.select(np.flatnonzero(~np.isin(data.entries.labels, [data.class_names.index(name) for name in exclude])))
+    if not len(kept):
+        raise InputError(f"exclude names every class that occurs in {data.split}, so nothing remains; name fewer.")
+    if exclude:
+        data.notes.append(f"{len(data.entries) - len(kept):,} of {len(data.entries):,} objects are left out: {', '.join(sorted(set(exclude)))} "
+                          "are excluded.")
+    return kept

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from clip2x.data.augmentations import Augmentation, augment
+from clip2x.data.base import without_classes
 from clip2x.data.readers import open_dataset
 from clip2x.data.samplers import SampleKey, key_parts
 from clip2x.data.transforms import choose_points
@@ -31,18 +32,20 @@ class LabelledClouds(Dataset[PointSample]):
         pool_points: Points that are read and cached per object; each epoch draws its `num_points` from them. As many as `num_points` if
             not given, hence the same points in every epoch.
         augmentations: Applied in this order after centring and scaling to the unit sphere.
+        exclude: Names of classes whose objects are left out; labels stay positions in all names.
         shots: Objects per class, see `PointCloudDataset`.
         limit, sampler, up, cache: See there.
     """
 
     def __init__(self, root: Path, seed: int, name: str, num_points: int = 1024, pool_points: int | None = None,
-                 augmentations: list[Augmentation] | None = None, shots: int | None = None, limit: int | None = None, sampler: str = "random",
-                 up: str | None = None, cache: Path | None = None) -> None:
+                 augmentations: list[Augmentation] | None = None, exclude: list[str] | None = None, shots: int | None = None,
+                 limit: int | None = None, sampler: str = "random", up: str | None = None, cache: Path | None = None) -> None:
         pool = num_points if pool_points is None else pool_points
         if pool < num_points:
             raise InputError(f"pool_points must be at least num_points ({num_points}), got {pool}.")
         extra: dict[str, Any] = {} if cache is None else {"cache": cache}
         self.data = open_dataset(name, root, num_points=pool, seed=seed, shots=shots, limit=limit, sampler=sampler, up=up, **extra)
+        self.data.entries = without_classes(self.data, exclude or [])
         self.seed, self.num_points, self.augmentations = seed, num_points, tuple(augmentations or ())
         self.manifest, self.class_names, self.notes = self.data.manifest, self.data.class_names, self.data.notes
 

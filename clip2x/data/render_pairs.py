@@ -202,6 +202,9 @@ def _claim(place: Path, stamp: dict[str, Any]) -> None:
     path = place / STAMP
     try:
         place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(_cannot_write(place, error)) from error
+    try:
         with tempfile.NamedTemporaryFile("w", dir=place, prefix=".stamp-", encoding="utf-8") as file:  # also shows that the folder can be written
             file.write(json.dumps(stamp, indent=1) + "\n")
             file.flush()
@@ -229,10 +232,11 @@ def _link(source: str, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in NO_HARD_LINKS or target.exists():
+        if error.errno not in NO_HARD_LINKS:
             raise
-        with atomic_path(target) as temporary:  # there, two processes that start in the same instant are not told apart
-            shutil.copyfile(source, temporary)
+        if not target.exists():  # on such a disk two processes that start in the same instant are not told apart
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
 
 
 def _draw_all(job: _Job, models: Sequence[Model], report: RenderReport, workers: int, limit_s: float, failed_list: Path) -> None:
@@ -327,8 +331,9 @@ def png_of(picture: NDArray[np.uint8]) -> bytes:
     rows = np.zeros((height_px, 1 + 3 * width_px), dtype=np.uint8)  # each begins with the number of its filter: 0, none
     rows[:, 1:] = picture.reshape(height_px, -1)
     header = struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0)  # 8 bits, red, green, blue
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks)
+    chunks = [kind + body for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))]
+    framed = [struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
 def store_pictures(folder: Path, names: Sequence[str], pictures: NDArray[np.uint8]) -> None:

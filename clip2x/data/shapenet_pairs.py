@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from clip2x.data.augmentations import draw_distances
-from clip2x.data.base import PublishedData
+from clip2x.data.base import PublishedData, without_classes
 from clip2x.data.entries import EntryTable
 from clip2x.data.feature_store import ImageFeatures
 from clip2x.data.images import read_image
@@ -120,7 +119,7 @@ class ShapeNetPairs(Dataset[PairSample]):
         self.view_jitter_deg = view_jitter_deg
         self.class_names, self.notes = self.data.class_names, self.data.notes
         self.folder = Path(root) / pictures.folder
-        self.entries: EntryTable = self._with_pictures(self._of_classes(exclude or []), skip_missing_views)
+        self.entries: EntryTable = self._with_pictures(without_classes(self.data, exclude or []), skip_missing_views)
         self._image_features: ImageFeatures | None = None
 
     @property
@@ -202,22 +201,6 @@ class ShapeNetPairs(Dataset[PairSample]):
         if self.image_size != size:
             raise InputError(f"pictures are read at {self.image_size} x {self.image_size} pixels, this CLIP takes {size} x {size}; "
                              f"set data.train.init_args.image_size to {size}.")
-
-    def _of_classes(self, exclude: list[str]) -> EntryTable:
-        """Leave out the models of some classes."""
-        for name in exclude:
-            if name not in self.class_names:
-                near = difflib.get_close_matches(name, self.class_names, n=3, cutoff=0.5)
-                raise InputError(f"exclude has {name!r}, which is none of the {len(self.class_names)} classes of {self.data.manifest.name}"
-                                 f"{'; near it are ' + ', '.join(near) if near else ', see data_manifests'}.")
-        entries = self.data.entries
-        kept = entries.select(np.flatnonzero(~np.isin(entries.labels, [self.class_names.index(name) for name in exclude])))
-        if not len(kept):
-            raise InputError(f"exclude names every class that occurs in {self.data.split}, so no model remains; name fewer.")
-        if exclude:
-            self.notes.append(f"{len(entries) - len(kept):,} of {len(entries):,} models are left out: {', '.join(sorted(set(exclude)))} "
-                              "are excluded.")
-        return kept
 
     def _with_pictures(self, entries: EntryTable, skip_missing: bool) -> EntryTable:
         """Keep the models that have their pictures: one listing of a folder for each model."""

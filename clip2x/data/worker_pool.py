@@ -25,7 +25,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 CONTEXT = multiprocessing.get_context("forkserver")
-"""Ours: one small process loads the libraries, and the others are its copies, so that a dead one is replaced at once. It has no threads and no data."""
+"""Ours: one process, without threads and data, loads the libraries; the others are its copies, so that a dead one is replaced at once."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 DEATHS_IN_A_ROW = 20  # ours: so many say that it is the machine and not the tasks

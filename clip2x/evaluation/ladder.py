@@ -112,7 +112,7 @@ def sum_of_cosines(cosines: Float[Tensor, "N P C"], factors: Mapping[int, float]
 def _pretrained_methods(checkpoint: DepthCheckpoint, draw: DepthViews, tuned: int, untouched: int, baseline: str) -> list[Method]:
     """CLIP2Point alone, then summed with untouched CLIP on the same pictures."""
     about, name = checkpoint.about, f"CLIP2Point r={draw.point_radius}"
-    said = {"depth_checkpoint_sha256": checkpoint.sha256, "selected_on": about.get("selected_on"), "notes": _notes(about, draw.views)}
+    said = {"depth_checkpoint_sha256": checkpoint.sha256, "selected_on": about.get("selected_on"), "notes": _notes(checkpoint, draw.views)}
     factors = {"CLIP2Point": float(about["ensemble"]["tuned"]), "CLIP": float(about["ensemble"]["clip"])}
     fitted = about.get("val_top1") is not None  # a file that no validation went before has factors by default
     summed = {"factors": factors, "factors_from": "the checkpoint: " + ("fitted in its validation" if fitted else "not fitted")}
@@ -123,13 +123,14 @@ def _pretrained_methods(checkpoint: DepthCheckpoint, draw: DepthViews, tuned: in
     ]
 
 
-def _notes(about: Mapping[str, Any], views: str) -> list[str]:
+def _notes(checkpoint: DepthCheckpoint, views: str) -> list[str]:
     """Say what a reader of CLIP2Point's figures has to know of the checkpoint."""
-    notes = [f"CLIP2Point's checkpoint: {note}" for note in about.get("notes", [])]
+    about, start = checkpoint.about, f"CLIP2Point's checkpoint {checkpoint.sha256[:12]}:"
+    selected_on = about.get("selected_on") or "not stated; it may be a test set"
+    chosen = " Figures on the set that chose it are not held out." if "test" in selected_on else ""
+    notes = [f"{start} selected on: {selected_on}.{chosen}", *(f"{start} {note}" for note in about.get("notes", []))]
     if views != about["encoder"]["views"]:
-        notes.append(f"CLIP2Point's checkpoint: trained on {about['encoder']['views']}, evaluated on {views}.")
-    if "test" in (selected_on := about.get("selected_on") or "not stated; it may be a test set"):
-        notes.append(f"CLIP2Point's checkpoint: selected on: {selected_on}. Figures on the set that chose it are not held out.")
+        notes.append(f"{start} trained on {about['encoder']['views']}, evaluated on {views}.")
     return notes
 
 

@@ -129,7 +129,8 @@ class DepthPretraining(LightningModule):
             pairs: ShapeNetPairs = self.trainer.datamodule.train_set  # type: ignore[attr-defined]
             pairs.image_features = cache_image_features(
                 pairs, self._encode_pictures, clip_id=f"{self.clip.id} {self.trainer.precision}", embed_dim=self.clip.embed_dim,
-                image_size=self.clip.image_size, folder=Path(self.image_feature_cache), rank=self.trainer.global_rank, world_size=self.trainer.world_size,
+                image_size=self.clip.image_size, folder=Path(self.image_feature_cache), rank=self.trainer.global_rank,
+                world_size=self.trainer.world_size,
                 barrier=self.trainer.strategy.barrier)
 
     def configure_optimizers(self) -> Any:

@@ -104,6 +104,7 @@ class ZeroShotClassification(LightningModule):
         data = self._data_sets()[set_index]
         if len(labels) + unread != len(data):
             raise RuntimeError(f"{len(labels)} scores for {len(data)} samples: a process lost some")
+        apart, apart_from = self._apart_names()
         notes = [*data.notes, *([f"{unread} of {len(data):,} samples could not be read and are left out."] if unread else [])]
         scores = {method.name: sum_of_cosines(cosines, method.factors) for method in self.ladder.methods}
         right = {name: values.argmax(dim=1) == labels for name, values in scores.items()}
@@ -112,10 +113,11 @@ class ZeroShotClassification(LightningModule):
             metrics = classification_metrics(scores[method.name], labels, data.class_names, seed=self.seed)
             gains = {key: None if over is None else {"over": over, **paired_gain(right[method.name], right[over], seed=self.seed)}
                      for key, over in (("gain", method.gain_over), ("step", method.step_over))}
+            parted = apart_metrics(metrics, apart)
             rows.append({
                 "dataset": data.manifest.name, "variant": data.variant_name, "split": data.split, "method": method.name, **metrics, **gains,
-                "apart": apart_metrics(metrics, self._apart_names()[0]), "prompts": list(self._prompts(data)), "seed": data.seed,
-                "protocol": self._protocol(method, data, notes),
+                "apart": parted, "prompts": list(self._prompts(data)), "seed": data.seed,
+                "protocol": {**self._protocol(method, data, notes), "apart_from": apart_from if parted else None},
             })
         return rows
 
@@ -124,7 +126,7 @@ class ZeroShotClassification(LightningModule):
             "profile": self.profile, "clip": self.clip.id, "image_size": self.clip.image_size, "pooling": self.pooling,
             "num_points": data.num_points, "sampler": data.sampler, "up": data.up, "limit": data.limit, "precision": self.clip.precision,
             "data": _source(data), "clip_seed": self.clip.metadata.get("seed"),
-            "apart_from": self._apart_names()[1], **method.protocol, "notes": notes + method.protocol["notes"],
+            **method.protocol, "notes": notes + method.protocol["notes"],
         }
 
     def _publish(self, results: list[dict[str, Any]]) -> None:
