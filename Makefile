@@ -18,6 +18,7 @@ BIN := .venv/bin
 LIBRARIES := libegl1 libgl1 libx11-6 libusb-1.0-0 libidn2-0 libudev1
 STAMP := .venv/.installed
 MINI := $(if $(filter full,$(PROFILE)),runs/mini,$(RUNS))
+DEPTH := $(RUNS)/pretrain_depth/depth_encoder.safetensors
 SMALL_CLIP := $(MINI)/pretrain_clip/clip.safetensors
 MINIWORLD := $(MINI)/miniworld/miniworld.json
 
@@ -33,9 +34,8 @@ WEIGHTS_NEEDS := $(if $(PRETRAINED),,$(SMALL_CLIP))
 TRAIN_DATA = $(or $(call GOAL_DATA,pretrain-depth render-pairs),$(MINI)/miniworld)
 EVAL_DATA := $(or $(DATA),$(MINI)/miniworld)
 EVAL_NEEDS := $(if $(DATA),,$(MINIWORLD))
-PICTURE_SIZE := 64
 # with another CLIP the checkpoint of the small one would not fit
-DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(if $(PRETRAINED),none,$(RUNS)/pretrain_depth/depth_encoder.safetensors))
+DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(if $(PRETRAINED),none,$(DEPTH)))
 ifneq ($(filter-out clip2x-small,$(CLIP)),)
 $(if $(PRETRAINED),,$(error CLIP=$(CLIP) needs PRETRAINED too: an open_clip tag, e.g. openai, or a weight file))
 endif
@@ -47,13 +47,11 @@ WEIGHTS_NEEDS :=
 TRAIN_DATA := $(or $(DATA),data)
 EVAL_DATA := $(or $(DATA),data)
 EVAL_NEEDS :=
-PICTURE_SIZE := 224
-DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(wildcard $(RUNS)/pretrain_depth/depth_encoder.safetensors),none)
+DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(if $(filter pretrain-depth,$(MAKECMDGOALS)),$(DEPTH),$(wildcard $(DEPTH))),none)
 else
 $(error PROFILE is '$(PROFILE)'; it must be mini or full)
 endif
-DEPTH := $(RUNS)/pretrain_depth/depth_encoder.safetensors
-RENDER := $(BIN)/clip2x render-pairs --size $(PICTURE_SIZE) --seed $(SEED)
+MINI_PAIRS := $(MINI)/miniworld/shapenet/rendering/rendering.json
 CLIP_ARGS := --model.clip.model $(MODEL) --model.clip.pretrained $(WEIGHTS)
 
 help:  ## list the targets and variables
@@ -87,9 +85,12 @@ lint: $(STAMP)  ## style and types
 
 check: lint test  ## lint and test
 
-bench: $(STAMP) $(if $(DATA),,$(MINIWORLD))  ## speed of the parts that matter, with their floors
+bench: $(STAMP) $(if $(DATA),,$(MINI_PAIRS))  ## speed of the parts that matter, with their floors
 	$(BIN)/python benchmarks/depth_views.py
 	$(BIN)/python benchmarks/farthest_points.py
+	$(BIN)/python benchmarks/projections.py
+	$(BIN)/python benchmarks/render_pairs.py --root $(or $(DATA),$(MINI)/miniworld)
+	$(BIN)/python benchmarks/depth_step.py --root $(or $(DATA),$(MINI)/miniworld)
 	$(BIN)/python benchmarks/readers.py --root $(or $(DATA),$(MINI)/miniworld)
 	$(BIN)/python benchmarks/nuscenes_tables.py --scale 0.1
 
@@ -112,19 +113,24 @@ $(SMALL_CLIP): $(MINIWORLD)
 	  --model.output $@ --trainer.logger.save_dir $(MINI)/pretrain_clip --trainer.callbacks.dirpath $(MINI)/pretrain_clip/checkpoints \
 	  --ckpt_path last $(call GOAL_ARGS,pretrain-clip)
 
-render-pairs: $(STAMP) $(if $(filter $(MINI)/miniworld,$(TRAIN_DATA)),$(MINIWORLD))  ## draw ten pictures of every ShapeNet model; what is drawn stays
-	$(RENDER) --root $(TRAIN_DATA) $(if $(SHARD),--shard $(SHARD)) $(call GOAL_ARGS,render-pairs)
+render-pairs: $(if $(filter $(MINI)/miniworld,$(TRAIN_DATA)),$(MINI_PAIRS),$(STAMP))  ## draw ten pictures of every ShapeNet model; what is drawn stays
+	$(if $(filter $(MINI)/miniworld,$(TRAIN_DATA)),@echo "pictures: $(dir $(MINI_PAIRS))",\
+	$(BIN)/clip2x render-pairs --root $(TRAIN_DATA) $(if $(SHARD),--shard $(SHARD)) $(call GOAL_ARGS,render-pairs))
+
+# Asked every time, as the mini-world is: pictures that are there stay.
+$(MINI_PAIRS): $(MINIWORLD) FORCE
+	@$(BIN)/clip2x render-pairs --root $(MINI)/miniworld --size 64 --seed $(SEED)
 
 pretrain-depth: $(DEPTH)  ## CLIP2Point: train a depth encoder on pairs of picture and depth views against frozen CLIP
 	@echo "depth encoder: $(DEPTH) (delete $(RUNS)/pretrain_depth to train again)"
 
-# Order only: pictures are not drawn again, and a checkpoint is not trained again, for a newer time stamp of the folder.
-$(DEPTH): $(WEIGHTS_NEEDS) | render-pairs
+# Pictures are order-only: a checkpoint is not trained again for a newer time stamp.
+$(DEPTH): $(WEIGHTS_NEEDS) | $(STAMP) $(if $(filter $(MINI)/miniworld,$(TRAIN_DATA)),$(MINI_PAIRS))
 	$(BIN)/python -m stages fit $(call CONFIG,pretrain_depth) --seed_everything $(SEED) --data.root $(TRAIN_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
 	  --model.output $@ $(if $(filter mini,$(PROFILE)),--model.image_feature_cache $(RUNS)/pretrain_depth/image_features) \
 	  --trainer.logger.save_dir $(RUNS)/pretrain_depth $(call GOAL_ARGS,pretrain-depth)
 
-eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(filter $(if $(filter mini,$(PROFILE)),$(DEPTH)),$(DEPTH_CHECKPOINT)) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
+eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE))$(filter pretrain-depth,$(MAKECMDGOALS)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT))) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
 	$(BIN)/python -m stages test $(call CONFIG,eval_zeroshot) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
 	  $(if $(filter-out none,$(DEPTH_CHECKPOINT)),--model.checkpoint $(DEPTH_CHECKPOINT)) \
 	  --model.output $(RUNS)/eval_zeroshot --trainer.logger.save_dir $(RUNS)/eval_zeroshot $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)

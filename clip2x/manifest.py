@@ -115,7 +115,13 @@ class Manifest:
         return labels
 
     def templates(self, name: str) -> tuple[str, ...]:
-        """Look up a set of prompt templates; an unknown name is answered with the known ones."""
+        """Look up a set of prompt templates, or take what has a `{}` as templates itself, several separated by `|`.
+
+        Raises:
+            InputError: If there is no set of that name; says which there are.
+        """
+        if "{}" in name:
+            return tuple(part.strip() for part in name.split("|"))
         if name not in self.prompts:
             raise InputError(f"{self.name} has no prompts {name!r}; it has {', '.join(self.prompts)}.")
         return self.prompts[name]

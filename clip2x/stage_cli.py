@@ -21,6 +21,7 @@ import clip2x.data.clouds
 import clip2x.data.pictures
 import clip2x.data.shapenet_pairs
 import clip2x.losses
+import clip2x.modules.averaging
 import clip2x.modules.clip_pretraining
 import clip2x.modules.depth_pretraining
 import clip2x.modules.zero_shot

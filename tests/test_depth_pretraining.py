@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import pytest
@@ -26,7 +25,7 @@ import clip2x
 from clip2x.cli import main
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
-from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
+from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError, TrainingDivergedError
 from clip2x.losses import DepthPairLoss
 from clip2x.modules.depth_pretraining import DepthPretraining
 from clip2x.stage_cli import run_stage, stage_folder
@@ -97,10 +96,19 @@ def test_official_selection_is_named(tiny_pairs: Path, tiny_clip: Path, tmp_path
     assert found["select/top1"] == found["test/shapenet-pc-test/top1"]
 
 
-def test_a_run_that_dies_ends_like_an_uninterrupted_one(trained: Path, tiny_pairs: Path, tiny_clip: Path, tmp_path: Path,
+SCHEDULES = {
+    "warm-up and cosine": ["--model.warmup_steps", "3"],
+    "LAMB with restarts and a moving average": ["--model.optimizer", "Lamb", "--model.restart_epochs", "1",
+                                                "--trainer.callbacks+=ExponentialMovingAverage"],
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_a_run_that_dies_ends_like_an_uninterrupted_one(schedule: list[str], tiny_pairs: Path, tiny_clip: Path, tmp_path: Path,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     """Dies in step 3 of 4, after the checkpoint of step 2; goes on with the batches that were left, by the same command."""
-    arguments = depth_arguments(tiny_pairs, tiny_clip, tmp_path, steps=4)
+    straight, arguments = ([*depth_arguments(tiny_pairs, tiny_clip, tmp_path / name, steps=4), *schedule] for name in ("straight", "died"))
+    run_stage(straight)
     step = DepthPretraining.training_step
 
     def dying(self: DepthPretraining, batch: PairBatch, batch_idx: int) -> Tensor:
@@ -112,15 +120,28 @@ def test_a_run_that_dies_ends_like_an_uninterrupted_one(trained: Path, tiny_pair
     with pytest.raises(RuntimeError, match="killed"):
         run_stage(arguments)
     monkeypatch.undo()
-    assert not (tmp_path / NAME).exists()
-    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
-    for other in (["--data.batch_size", "8"], ["--model.point_radius", "0.03"], ["--data.seed", "4"]):
+    assert not (tmp_path / "died" / NAME).exists()
+    assert torch.load(tmp_path / "died" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+    for other in (["--data.batch_size", "8"], ["--model.point_radius", "0.03"], ["--data.seed", "4"], ["--data.balance", "1"]):
         with pytest.raises(CheckpointMismatchError, match="other settings"):
             run_stage([*arguments, *other])
     run_stage(arguments)
-    for name in (NAME, "checkpoints/last.ckpt"):
-        first, second = (weights(folder / name) for folder in (trained, tmp_path))
+    for name in (NAME, "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        first, second = (weights(tmp_path / run / name) for run in ("straight", "died"))
         assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_moving_average_is_what_is_kept_and_the_frozen_clip_stays(tiny_pairs: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    run_stage([*depth_arguments(tiny_pairs, tiny_clip, tmp_path, steps=2), "--trainer.callbacks+=ExponentialMovingAverage",
+               "--trainer.callbacks.decay", "0.9"])
+    checkpoint = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    averaged, raw = checkpoint["state_dict"], checkpoint["current_model_state"]
+    kept = load_file(tmp_path / NAME)
+    name = next(name for name in kept if name.startswith("depth.") and name.endswith("proj.weight"))
+    inside = f"depth_encoder.tower.visual.{name.removeprefix('depth.')}"
+    assert torch.equal(kept[name], averaged[inside]) and not torch.equal(averaged[inside], raw[inside])
+    frozen = ClipTowers("clip2x-small", str(tiny_clip))
+    assert ClipTowers("clip2x-small", str(tmp_path / NAME)).content_sha256 == frozen.content_sha256
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -190,9 +211,25 @@ def test_a_loss_that_is_no_number_stops_with_step_samples_and_checkpoint(tiny_pa
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
+def test_weights_that_are_no_numbers_are_never_the_last_checkpoint(tiny_pairs: Path, tiny_clip: Path, tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of step 4 is a number, its gradient is none."""
+    def broken(self: DepthPretraining, *unused: object) -> None:
+        if self.global_step == 3:
+            for parameter in self.depth_encoder.parameters():
+                parameter.grad = torch.full_like(parameter, torch.nan)
+
+    monkeypatch.setattr(DepthPretraining, "on_before_optimizer_step", broken)
+    with pytest.raises(TrainingDivergedError, match=r"no numbers after step 4: .*last\.ckpt is the last good one"):
+        run_stage(depth_arguments(tiny_pairs, tiny_clip, tmp_path, steps=6))
+    for name in ("best", "last"):
+        checkpoint = torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 2 and all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
+
+
 DOCUMENTED = re.findall(r"^\| (.+?) \| (`--.+`) \|$", (REPO / "docs" / "pretrain_depth.md").read_text(), re.MULTILINE)
 SWITCHES = {f"{name} {number}": arguments for name, cell in DOCUMENTED for number, arguments in enumerate(re.findall(r"`([^`]+)`", cell))}
-HERE = {"[transformer.resblocks.11, ln_post, proj]": "[trunk.stages.10, head]"}  # the small tower's names
+HERE = {"[transformer.resblocks.11, ln_post, proj]": "[trunk.stages.11, head]"}  # the small tower's names
 
 
 @pytest.mark.parametrize("switch", SWITCHES.values(), ids=SWITCHES.keys())
@@ -205,7 +242,7 @@ def test_switches(switch: str, trained: Path, tiny_pairs: Path, tiny_clip: Path,
     clip = ClipTowers("clip2x-small", str(tiny_clip)).image_tower.visual.state_dict()
     changed = {name for name in clip if not torch.equal(state[f"depth.{name}"], clip[name])}
     if "--model.train_only" in arguments:
-        assert changed and all(name.startswith(("trunk.stages.10", "head")) for name in changed)
+        assert changed and all(name.startswith(("trunk.stages.11", "head")) for name in changed)
     else:
         assert len(changed) == len([name for name, value in clip.items() if value.is_floating_point()])
 
@@ -215,6 +252,9 @@ BAD = [
     (["--trainer.accumulate_grad_batches", "2"], InputError, "another loss"),
     (["--data.train.image_size", "32"], InputError, "64"),
     (["--data.train.split", "train:all"], InputError, "all"),
+    (["--data.train.split", "train"], InputError, "are in data.train and in data.val"),
+    (["--model.views", "clip2point-6"], InputError, "the pictures show the views of 'clip2point-10'"),
+    (["--trainer.precision", "bf16-true"], InputError, "use bf16-mixed"),
     (["--data.train.view", "12"], InputError, "0 to 9"),
     (["--model.select_on", "test"], InputError, "train_val, official"),
     (["--model.select_on", "official", "--data.watch", "[]"], InputError, "add shapenet/pc/test"),
@@ -238,8 +278,13 @@ def test_bad_input_is_one_line(extra: list[str], kind: type, message: str, tiny_
     assert not (tmp_path / NAME).exists()
 
 
+def test_validating_alone_is_refused(tiny_pairs: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="this module only trains, got the subcommand validate"):
+        run_stage(["validate", *depth_arguments(tiny_pairs, tiny_clip, tmp_path, steps=2)[1:]])
+
+
 def test_missing_pictures_are_named(tiny_pairs: Path, tiny_clip: Path, tiny_world: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataNotFoundError, match="lack rendered views, first rendering/"):
+    with pytest.raises(DataNotFoundError, match="do not have one picture for each of 10 views, first rendering/"):
         run_stage(depth_arguments(tiny_world, tiny_clip, tmp_path, steps=2))
 
 
@@ -260,19 +305,6 @@ def test_a_run_with_unseen_names_keeps_them_out(tiny_pairs: Path, tiny_clip: Pat
     assert config["data"]["val"]["init_args"]["name"] == "shapenet/pc/train:val"
 
 
-def test_the_full_profile_is_the_released_recipe() -> None:
-    """The resolved settings of the papers' profile against the facts (official code 30673e7, pretraining.py, models/clip2point.py)."""
-    config: dict[str, Any] = yaml.safe_load((stage_folder() / "pretrain_depth.yaml").read_text())
-    model, data = config["model"]["init_args"], config["data"]
-    assert model["clip"]["init_args"] == {"model": "ViT-B-32-quickgelu", "pretrained": "openai"}
-    assert model["loss"] == {"class_path": "DepthPairLoss", "init_args": {"temperature": 0.07}}
-    assert model["optimizer"] == {"class_path": "Lamb", "init_args": {"lr": 6e-3, "weight_decay": 1e-4}}
-    assert (model["restart_epochs"], model["min_learning_rate"], model["views"], model["point_radius"]) == (2, 1e-5, "clip2point-10", 0.02)
-    assert (config["trainer"]["max_epochs"], data["batch_size"], data["num_points"], data["val_every_epochs"]) == (100, 256, 1024, 1)
-    assert data["train"]["init_args"] == {"split": "train:fit", "points_variant": "pc", "num_points": 1024, "distance_range": [0.9, 1.1]}
-    assert data["watch"] == ["shapenet/pc/test", "modelnet40/off/test"]
-
-
 @pytest.mark.slow
 def test_full_profile_runs_on_two_processes_and_goes_on(tiny_pairs: Path, tmp_path: Path) -> None:
     """The papers' recipe with a random ViT-B/32 in OpenAI's layout: two steps on two gloo ranks, then two more after a stop."""
@@ -284,12 +316,28 @@ def test_full_profile_runs_on_two_processes_and_goes_on(tiny_pairs: Path, tmp_pa
                "--data.num_workers", "0", "--data.watch", "[]", "--data.val.num_points", "64", "--data.val.limit", "2",
                "--model.clip.pretrained", str(tmp_path / "ViT-B-32.pt"), "--model.output", str(tmp_path / "run" / NAME),
                "--trainer.logger.save_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu", "--trainer.devices", "2",
-               "--trainer.strategy", "ddp", "--trainer.precision", "32-true", "--trainer.max_steps", "2", "--data.val_every_epochs", "0.04"]
-    subprocess.run(command, cwd=REPO, check=True, timeout=900, capture_output=True)
-    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == 2 and not any(name.startswith("clip.") for name in checkpoint["state_dict"])
+               "--trainer.strategy", "ddp", "--trainer.precision", "32-true", "--data.val_every_epochs", "0.06"]
+    for steps in (2, 3):
+        subprocess.run([*command, "--trainer.max_steps", str(steps)], cwd=REPO, check=True, timeout=900, capture_output=True)
+        checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == steps and not any(name.startswith("clip.") for name in checkpoint["state_dict"])
     about = read_depth_checkpoint(tmp_path / "run" / NAME).about
     assert about["model"] == "ViT-B-32-quickgelu" and about["clip"].startswith("ViT-B-32-quickgelu/sha256:")
     recogniser = clip2x.load(tmp_path / "run" / NAME, device="cpu", clip=str(tmp_path / "ViT-B-32.pt"))
     assert recogniser.embed(torch.rand(1, 100, 3)).shape == (1, 512)
-
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    model, data = config["model"]["init_args"], config["data"]
+    resolved = {
+        "tower": model["clip"]["init_args"]["model"], "temperature": model["loss"]["init_args"], "optimizer": model["optimizer"]["init_args"],
+        "restart_epochs": model["restart_epochs"], "min_learning_rate": model["min_learning_rate"], "warmup_steps": model["warmup_steps"],
+        "views": model["views"], "point_radius": model["point_radius"], "train_only": model["train_only"], "epochs": config["trainer"]["max_epochs"],
+        "points": data["train"]["init_args"]["num_points"], "distances": data["train"]["init_args"]["distance_range"],
+        "jitter": data["train"]["init_args"]["view_jitter_deg"], "prompts": model["templates"],
+    }
+    assert resolved == {  # official code 30673e7, pretraining.py, models/clip2point.py, datasets/shapenet.py; torch_optimizer 0.3.0
+        "tower": "ViT-B-32-quickgelu", "temperature": {"temperature": 0.07, "intra": True, "contrast": "nt_xent"},
+        "optimizer": {"lr": 6e-3, "betas": [0.9, 0.999], "eps": 1e-6, "weight_decay": 1e-4, "max_weight_norm": 10.0},
+        "restart_epochs": 2.0, "min_learning_rate": 1e-5, "warmup_steps": 0, "views": "clip2point-10", "point_radius": 0.02, "train_only": None,
+        "epochs": 100, "points": 1024, "distances": [0.9, 1.1], "jitter": 0.0, "prompts": "official_code"}
+    shipped = yaml.safe_load((stage_folder() / "pretrain_depth.yaml").read_text())["data"]
+    assert (shipped["batch_size"], shipped["val_every_epochs"], shipped["watch"]) == (256, 1, ["shapenet/pc/test", "modelnet40/off/test"])

@@ -53,7 +53,7 @@ def test_merging_puts_samples_in_order_and_drops_repetitions() -> None:
         order = torch.tensor(index)
         return order, order[:, None].float().repeat(1, 2), order * 10
 
-    scores, labels = merge_parts([part(0, 2, 4), part(1, 3, 0)])
+    _, scores, labels = merge_parts([part(0, 2, 4), part(1, 3, 0)])
     assert labels.tolist() == [0, 10, 20, 30, 40]
     assert scores[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
 
@@ -105,5 +105,5 @@ def test_names_apart_by_hand() -> None:
 
 def test_merging_keeps_whatever_lies_behind_a_sample() -> None:
     label = torch.tensor([0])
-    scores, _ = merge_parts([(torch.tensor([1]), torch.ones(1, 3, 2), label), (torch.tensor([0]), torch.zeros(1, 3, 2), label)])
+    _, scores, _ = merge_parts([(torch.tensor([1]), torch.ones(1, 3, 2), label), (torch.tensor([0]), torch.zeros(1, 3, 2), label)])
     assert scores.shape == (2, 3, 2) and scores[0].sum() == 0

@@ -187,7 +187,7 @@ def test_classes_are_left_out_by_name(world: Path) -> None:
     assert [pairs.describe(index) for index in range(3)] == ["02691156-a1", "02691156-a2", "04379243-t1"]
     with pytest.raises(InputError, match=r"exclude has 'chairs', which is none of the 55 classes of shapenet; near it are chair"):
         open_pairs(world, exclude=["chairs"])
-    with pytest.raises(InputError, match=r"exclude names every class that occurs in train, so no model remains"):
+    with pytest.raises(InputError, match=r"exclude names every class that occurs in train, so nothing remains"):
         open_pairs(world, exclude=["chair", "airplane", "table"])
 
 

@@ -156,7 +156,9 @@ class Clip2xDataModule(LightningDataModule):
             raise InputError(f"set --trainer.max_steps or --trainer.max_epochs to at least 1, got {trainer.max_steps} steps.")
         if self.val_every_epochs is not None:
             batches = len(cast(Sized, self.train_set)) // self.global_batch_size
-            trainer.val_check_interval = max(1, min(round(self.val_every_epochs * batches), trainer.max_steps * trainer.accumulate_grad_batches))
+            trainer.val_check_interval = max(1, round(self.val_every_epochs * batches))
+        if isinstance(trainer.val_check_interval, int):  # a run that is shorter than the interval is validated once, at its end
+            trainer.val_check_interval = min(trainer.val_check_interval, trainer.max_steps * trainer.accumulate_grad_batches)
         limit = trainer.limit_train_batches
         if limit < (1.0 if isinstance(limit, float) else trainer.max_steps * trainer.accumulate_grad_batches):
             raise InputError(f"--trainer.limit_train_batches {limit} would read the same first batches again and again; set --trainer.max_steps.")

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from clip2x.data.base import PublishedData
 from clip2x.data.formats.textured_obj import read_textured_obj
 from clip2x.data.shapenet import Model, are_there, listed_models, names_in
-from clip2x.data.shapenet_pairs import VIEWS, in_threads, picture_name, pictures_of, view_problem
+from clip2x.data.shapenet_pairs import VIEW_PRESET, VIEWS, in_threads, picture_name, pictures_of, view_problem
 from clip2x.data.transforms import generator_for
 from clip2x.data.worker_pool import Lost, each_result
 from clip2x.depth import view_preset
@@ -37,7 +37,6 @@ from clip2x.errors import Clip2xError, InputError, MissingDependencyError
 from clip2x.meshes import Mesh, render_views
 from clip2x.storage import atomic_path, remove_stale
 
-VIEW_PRESET = "clip2point-10"  # official code
 DISTANCE_FACTOR = 2.0  # official code: of the cameras, beside those of the depth views
 AMBIENT = 0.5  # ours: share of the light that reaches every face
 DRAWING = 1  # part of the stamp: raise it when a change alters the pictures

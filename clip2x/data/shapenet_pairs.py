@@ -28,6 +28,7 @@ from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.manifest import Manifest, Variant
 from clip2x.types import PairSample
 
+VIEW_PRESET = "clip2point-10"  # official code: the cameras of the pictures
 VIEWS = "rendering"  # the variant whose pattern says where the pictures lie
 STORED_POINTS = 8192  # drawn and kept of a mesh, of which every epoch takes some; as many as a cloud of Point-BERT's has
 QUESTIONS_AT_ONCE, QUESTIONS_PER_TASK = 16, 64  # ours: network disks answer many questions in the time of one

@@ -120,7 +120,7 @@ def plain_name(name: str) -> str:
     return " ".join(name.lower().replace("_", " ").split())
 
 
-def merge_parts(parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def merge_parts(parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     """Join (index (n,), scores (n, ...), label (n,)) from several batches and processes: each sample once, in the order of its index."""
     index = torch.cat([part[0] for part in parts])
     scores = torch.cat([part[1] for part in parts])
@@ -129,4 +129,4 @@ def merge_parts(parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Ten
     first = torch.ones(len(order), dtype=torch.bool)
     first[1:] = index[order][1:] != index[order][:-1]
     kept = order[first]
-    return scores[kept], labels[kept]
+    return index[kept], scores[kept], labels[kept]

@@ -12,16 +12,19 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LinearLR, LRScheduler, SequentialLR
 
+from clip2x.data.faults import REPORTED
 from clip2x.data.image_features import cache_image_features
-from clip2x.data.shapenet_pairs import ShapeNetPairs
+from clip2x.data.shapenet import ShapeNet
+from clip2x.data.shapenet_pairs import VIEW_PRESET, ShapeNetPairs
 from clip2x.encoders.clip import ClipTowers, ImageTower
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import describe_clip, read_depth_checkpoint, save_depth_checkpoint
-from clip2x.errors import CheckpointMismatchError, InputError
+from clip2x.errors import CheckpointMismatchError, InputError, TrainingDivergedError
 from clip2x.evaluation.class_embeddings import class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import DepthPairLoss
+from clip2x.modules.averaging import ExponentialMovingAverage
 from clip2x.modules.divergence import DivergenceWatch
 from clip2x.modules.gathering import gathered, gathered_objects
 from clip2x.optim import Lamb
@@ -76,7 +79,6 @@ class DepthPretraining(LightningModule):
         if (restart_epochs is not None and restart_epochs <= 0) or warmup_steps < 0 or min_learning_rate < 0:
             raise InputError("model.restart_epochs must be positive, model.warmup_steps and model.min_learning_rate not negative, "
                              f"got {restart_epochs}, {warmup_steps}, {min_learning_rate:g}.")
-        self.save_hyperparameters()
         self.clip, self.output, self.loss = clip, Path(output), loss or DepthPairLoss()
         self.depth_encoder = DepthViewEncoder(clip.trainable_image_tower(), views=views, point_radius=point_radius, chunk=None)
         self._untouched = (DepthViewEncoder(clip, views=views, point_radius=point_radius),)  # in a tuple: its weights are `clip`'s, listed once
@@ -84,11 +86,14 @@ class DepthPretraining(LightningModule):
         self.optimizer, self.restart_epochs, self.min_learning_rate, self.warmup_steps = optimizer, restart_epochs, min_learning_rate, warmup_steps
         self.image_feature_cache, self.templates, self.select_on = image_feature_cache, templates, select_on
         self.views, self.point_radius, self.unseen_names = views, point_radius, list(unseen_names or [])
-        self.watch = DivergenceWatch(self.output.parent / "diverged.json")
-        self.ensemble = {"tuned": 1.0, "clip": 1.0}
+        self.watch = DivergenceWatch()
+        self.ensemble = {"tuned": clip.logit_scale / 2, "clip": clip.logit_scale / 2}  # until the first validation
         self.val_top1: float | None = None
         self._scores: dict[int, list[Scores]] = {}
-        self._untouched_scores: list[Scores] = []
+        self._untouched_parts: list[Scores] = []
+        self._untouched_scores: Scores | None = None  # of the first set, whose clouds stay the same: computed in the first validation
+        # no buffer changes, so DDP need not send them before every step; in validation processes may have unequal numbers of batches
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
         if clip.trained_words is None:  # a large CLIP does not travel with the checkpoints: it is named in them and has its own file
             self.register_state_dict_post_hook(_without_clip)  # type: ignore[no-untyped-call]
             self.register_load_state_dict_pre_hook(_with_own_clip)  # type: ignore[no-untyped-call]
@@ -104,15 +109,17 @@ class DepthPretraining(LightningModule):
         Raises:
             InputError: If they do not.
         """
-        if stage == "test":
-            raise InputError("this module trains and validates; evaluate its checkpoint with: make eval-zeroshot.")
         if stage != "fit":
-            return
+            raise InputError(f"this module only trains, got the subcommand {stage}; evaluate its checkpoint with: make eval-zeroshot.")
         check_writable(self.output.parent)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data.train_set, ShapeNetPairs):
             raise InputError(f"data.train must be ShapeNetPairs for this stage, got {type(data.train_set).__name__}.")
         data.train_set.require_image_size(self.clip.image_size)
+        if self.views != VIEW_PRESET:
+            raise InputError(f"model.views is {self.views!r}, but the pictures show the views of {VIEW_PRESET!r}; leave it at that.")
+        if str(self.trainer.precision) in ("bf16-true", "16-true"):
+            raise InputError(f"--trainer.precision {self.trainer.precision} would hold the weights in 16 bits; use bf16-mixed, 16-mixed or 32-true.")
         if (parts := self.trainer.accumulate_grad_batches) != 1:
             raise InputError(f"--trainer.accumulate_grad_batches {parts} would contrast each part of a batch alone, which is another loss; "
                              "use more devices or a smaller data.batch_size.")
@@ -122,14 +129,17 @@ class DepthPretraining(LightningModule):
             raise InputError(f"model.unseen_names has {', '.join(overlap)}, which the training data has too; list them in data.train's exclude.")
         if SELECTION[self.select_on] not in self._set_names():
             raise InputError("model.select_on official chooses by ShapeNet's test list: add shapenet/pc/test to data.watch.")
+        if self.select_on == "train_val" and (both := _models(data.val_set) & set(map(data.train_set.describe, range(len(data.train_set))))):
+            raise InputError(f"{len(both):,} models are in data.train and in data.val, which chooses the checkpoint, first {min(both)}; "
+                             "train on shapenet's train:fit and validate on train:val.")
 
     def on_fit_start(self) -> None:
         """Compute the frozen features, where they are to be kept; the module is on its device by now."""
         if self.image_feature_cache is not None:
             pairs: ShapeNetPairs = self.trainer.datamodule.train_set  # type: ignore[attr-defined]
             pairs.image_features = cache_image_features(
-                pairs, self._encode_pictures, clip_id=f"{self.clip.id} {self.trainer.precision}", embed_dim=self.clip.embed_dim,
-                image_size=self.clip.image_size, folder=Path(self.image_feature_cache), rank=self.trainer.global_rank,
+                pairs, self._encode_pictures, clip_id=f"{self.clip.id} {self.clip.mean} {self.clip.std} {self.trainer.precision}",
+                embed_dim=self.clip.embed_dim, image_size=self.clip.image_size, folder=Path(self.image_feature_cache), rank=self.trainer.global_rank,
                 world_size=self.trainer.world_size,
                 barrier=self.trainer.strategy.barrier)
 
@@ -170,31 +180,31 @@ class DepthPretraining(LightningModule):
         self._check_last_loss()
         self.loss.check()
         cache = self.output.parent / "class_embeddings"
-        self._names = [class_embeddings(self.clip, data.class_names, self._prompts(data), cache=cache).to(self.device) for data in self._val_sets()]
+        self._names = [class_embeddings(self.clip, data.class_names, data.manifest.templates(self.templates), cache=cache).to(self.device)
+                       for data in self._val_sets()]
         self._scores = {}
 
     def validation_step(self, batch: PointBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Compare clouds with the names; clouds of the first set, which stay the same, once with the untouched tower too."""
         grey = self.depth_encoder.draw(batch["points"])
         self._scores.setdefault(dataloader_idx, []).append(self._compare(self.depth_encoder, grey, batch, dataloader_idx))
-        if dataloader_idx == 0 and batch_idx >= len(self._untouched_scores):
-            self._untouched_scores.append(self._compare(self._untouched[0], grey, batch, 0))
+        if dataloader_idx == 0 and self._untouched_scores is None:
+            self._untouched_parts.append(self._compare(self._untouched[0], grey, batch, 0))
 
     def on_validation_epoch_end(self) -> None:
         """Join the scores of all processes, log accuracies, fit the factors for the sum of tuned and untouched tower."""
         for position, name in enumerate(self._set_names()):
-            scores, labels = merge_parts(gathered_objects(self, self._scores.get(position, [])))
+            index, scores, labels = merge_parts(gathered_objects(self, self._scores.get(position, [])))
+            if not bool(scores.isfinite().all()):
+                raise TrainingDivergedError(f"the depth encoder gives no numbers after step {self.global_step}: a gradient of one of the last steps "
+                                            f"was none; {self.last_checkpoint or 'no checkpoint'} is the last good one. Lower the learning rate.")
             top1, class_mean = _accuracies(scores, labels)
             self.log_dict({f"{name}/top1": top1, f"{name}/class_mean": class_mean})
             if name == SELECTION[self.select_on]:
                 self.log(MONITOR, top1, prog_bar=True)
                 self.val_top1 = top1
             if position == 0:
-                untouched, _ = merge_parts(gathered_objects(self, self._untouched_scores))
-                tuned_factor, clip_factor = fit_factors(torch.stack([scores, untouched]), labels, start=self.clip.logit_scale / 2)
-                self.ensemble = {"tuned": tuned_factor, "clip": clip_factor}
-                self.log_dict({f"{name}/untouched_top1": _accuracies(untouched, labels)[0],
-                               f"{name}/sum_top1": _accuracies(tuned_factor * scores + clip_factor * untouched, labels)[0]})
+                self._fit_ensemble(index, scores, labels)
         if isinstance(self.logger, TensorBoardLogger) and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
             self.logger.experiment.add_image("pairs: picture, depth at two distances", self._grid(), self.global_step)
 
@@ -229,6 +239,18 @@ class DepthPretraining(LightningModule):
         chosen = "" if about["val_top1"] is None else f", top-1 {100 * about['val_top1']:.1f} on {SELECTION[self.select_on]}"
         print(f"depth encoder: {self.output} (step {about['steps']} of {self.trainer.max_steps}{chosen})")
 
+    def _fit_ensemble(self, index: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """Fit the factors for the sum of tuned and untouched tower on samples that both have seen."""
+        if self._untouched_scores is None:
+            self._untouched_scores = merge_parts(gathered_objects(self, self._untouched_parts))
+        known, untouched, _ = self._untouched_scores
+        tuned, labels = scores[torch.isin(index, known)], labels[torch.isin(index, known)]
+        untouched = untouched[torch.isin(known, index)]
+        factors = fit_factors(torch.stack([tuned, untouched]), labels, start=self.clip.logit_scale / 2)
+        self.ensemble = {"tuned": factors[0], "clip": factors[1]}
+        self.log_dict({"val/untouched_top1": _accuracies(untouched, labels)[0],
+                       "val/sum_top1": _accuracies(factors[0] * tuned + factors[1] * untouched, labels)[0]})
+
     def _encode_pictures(self, images: Tensor) -> Tensor:
         """Encode pictures with the frozen tower, in the training's precision, whether it is a step or the cache that asks."""
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
@@ -240,9 +262,15 @@ class DepthPretraining(LightningModule):
             cosines = (embeds @ self._names[dataloader_idx].T).cpu()
         return batch["index"].cpu(), cosines, batch["label"].cpu()
 
-    def _check_last_loss(self) -> None:
+    @property
+    def last_checkpoint(self) -> str | None:
+        """The newest checkpoint of this run; the last callback keeps it."""
         kept = [path for callback in self.trainer.checkpoint_callbacks if (path := getattr(callback, "best_model_path", ""))]
-        self.watch.check(self.trainer.datamodule.train_set.describe, kept[-1] if kept else None)  # type: ignore[attr-defined]
+        return kept[-1] if kept else None
+
+    def _check_last_loss(self) -> None:
+        report = self.output.parent / (f"diverged-rank{self.global_rank}.json" if self.trainer.world_size > 1 else "diverged.json")
+        self.watch.check(report, self.trainer.datamodule.train_set.describe, self.last_checkpoint)  # type: ignore[attr-defined]
 
     def _val_sets(self) -> list[Any]:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -250,9 +278,6 @@ class DepthPretraining(LightningModule):
 
     def _set_names(self) -> list[str]:
         return ["val", *(f"test/{data.manifest.name}-{data.variant_name}-{data.split}" for data in self._val_sets()[1:])]
-
-    def _prompts(self, data: Any) -> tuple[str, ...]:
-        return tuple(part.strip() for part in self.templates.split("|")) if "{}" in self.templates else data.manifest.templates(self.templates)
 
     def _about(self) -> dict[str, Any]:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -272,8 +297,14 @@ class DepthPretraining(LightningModule):
         config = getattr(self.trainer, "clip2x_config", None) or {}
         settings = {f"model.{key}": value for key, value in config.get("model", {}).get("init_args", {}).items()
                     if key not in ("clip", "output", "image_feature_cache")}
-        settings |= {"clip": self.clip.id, "seed": data.seed, "batch size": data.global_batch_size, "steps": self.trainer.max_steps,
-                     "training pairs": len(data.train_set), "data": (config.get("data") or {}).get("train")}
+        for part in ("train", "val"):
+            arguments = (config.get("data", {}).get(part) or {}).get("init_args", {})
+            settings[f"data.{part}"] = {key: value for key, value in arguments.items() if key != "cache"}
+        averages = [callback.decay for callback in self.trainer.callbacks if isinstance(callback, ExponentialMovingAverage)]  # type: ignore[attr-defined]
+        settings |= {"clip": self.clip.content_sha256, "seed": data.seed, "batch size": data.global_batch_size, "data.balance": data.balance,
+                     "training pairs": data.train_set.models_sha256, "precision": self.trainer.precision, "moving averages": averages}
+        if self.restart_epochs is None:  # one cosine over all steps
+            settings["steps"] = self.trainer.max_steps
         return {key: str(value) for key, value in settings.items()}
 
     def _grid(self) -> Tensor:
@@ -281,11 +312,20 @@ class DepthPretraining(LightningModule):
         pairs: ShapeNetPairs = self.trainer.datamodule.train_set  # type: ignore[attr-defined]
         columns = []
         for index in range(0, len(pairs), -(-len(pairs) // GRID_SAMPLES)):
-            sample = pairs[index]
+            try:
+                sample, picture = pairs[index], pairs.picture(index, pairs[index]["view"])
+            except REPORTED:  # training itself stops for it, or goes on where that was asked for
+                continue
             grey = self.depth_encoder.draw.of_one_view(sample["points"][None], torch.tensor([sample["view"]]), sample["distance"][None],
                                                        sample["turn_deg"][None])[0]
-            columns.append(torch.cat([pairs.picture(index, sample["view"]), *(picture.expand(3, -1, -1) for picture in grey)], dim=1))
-        return torch.cat(columns, dim=2)
+            columns.append(torch.cat([picture, *(view.expand(3, -1, -1) for view in grey)], dim=1))
+        return torch.cat(columns or [torch.ones(3, 1, 1)], dim=2)
+
+
+def _models(data: Any) -> set[str]:
+    """Name the models of a validation set; those of another data set than ShapeNet are none."""
+    clouds = getattr(data, "data", data)
+    return {"-".join(clouds.model_of(entry)) for entry in clouds.entries} if isinstance(clouds, ShapeNet) else set()
 
 
 def _accuracies(scores: Tensor, labels: Tensor) -> tuple[float, float]:

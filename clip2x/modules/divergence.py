@@ -17,14 +17,9 @@ NAMED = 5  # samples named in the message; all stand in the file
 
 
 class DivergenceWatch:
-    """Look at each step's loss one step later: by then the GPU has computed it, so nobody waits.
+    """Look at each step's loss one step later: by then the GPU has computed it, and it need not be emptied."""
 
-    Args:
-        report: JSON file that a diverged step is described in.
-    """
-
-    def __init__(self, report: Path) -> None:
-        self.report = report
+    def __init__(self) -> None:
         self._last: tuple[int, Tensor, Any, Tensor] | None = None
 
     def note(self, step: int, loss: Tensor, index: Tensor) -> None:
@@ -37,10 +32,11 @@ class DivergenceWatch:
             loss = host
         self._last = (step, loss, copied, index)
 
-    def check(self, describe: Callable[[int], str], last_checkpoint: str | None) -> None:
+    def check(self, report: Path, describe: Callable[[int], str], last_checkpoint: str | None) -> None:
         """Look at the loss noted last.
 
         Args:
+            report: JSON file that a diverged step is described in.
             describe: Index of a sample to its name.
             last_checkpoint: The checkpoint to go back to, None if there is none.
 
@@ -55,9 +51,9 @@ class DivergenceWatch:
         if bool(loss.isfinite()):
             return
         samples = [describe(int(position)) for position in index.cpu()]
-        report = {"step": step, "loss": str(float(loss)), "samples": samples, "last_checkpoint": last_checkpoint}
-        with atomic_path(self.report) as temporary:
-            temporary.write_text(json.dumps(report, indent=1))
+        content = {"step": step, "loss": str(float(loss)), "samples": samples, "last_checkpoint": last_checkpoint}
+        with atomic_path(report) as temporary:
+            temporary.write_text(json.dumps(content, indent=1))
         kept = f"the last good checkpoint is {last_checkpoint}" if last_checkpoint else "there is no checkpoint yet"
         raise TrainingDivergedError(f"the loss is {float(loss)} at step {step}; samples of the batch: {', '.join(samples[:NAMED])} ... "
-                                    f"(all in {self.report}); {kept}. Lower the learning rate, or look at these samples.")
+                                    f"(all in {report}); {kept}. Lower the learning rate, or look at these samples.")

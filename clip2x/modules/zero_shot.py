@@ -76,7 +76,7 @@ class ZeroShotClassification(LightningModule):
     def on_test_epoch_start(self) -> None:
         """Encode the class names of every data set."""
         cache = self.output / "class_embeddings"
-        self.name_embeds = [class_embeddings(self.clip, data.class_names, self._prompts(data), cache=cache).to(self.device)
+        self.name_embeds = [class_embeddings(self.clip, data.class_names, data.manifest.templates(self.templates), cache=cache).to(self.device)
                             for data in self._data_sets()]
 
     def test_step(self, batch: PointBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -96,7 +96,7 @@ class ZeroShotClassification(LightningModule):
             bad = gathered_objects(self, [self.trainer.datamodule.bad_indices(index)])  # type: ignore[attr-defined]
             parts = gathered_objects(self, self.parts.get(index, []))
             if self.trainer.is_global_zero:
-                results += self._rows(index, *merge_parts(parts), unread=len(set().union(*bad)))
+                results += self._rows(index, *merge_parts(parts)[1:], unread=len(set().union(*bad)))
         if self.trainer.is_global_zero:
             self._publish(results)
 
@@ -116,7 +116,7 @@ class ZeroShotClassification(LightningModule):
             parted = apart_metrics(metrics, apart)
             rows.append({
                 "dataset": data.manifest.name, "variant": data.variant_name, "split": data.split, "method": method.name, **metrics, **gains,
-                "apart": parted, "prompts": list(self._prompts(data)), "seed": data.seed,
+                "apart": parted, "prompts": list(data.manifest.templates(self.templates)), "seed": data.seed,
                 "protocol": {**self._protocol(method, data, notes), "apart_from": apart_from if parted else None},
             })
         return rows
@@ -152,12 +152,6 @@ class ZeroShotClassification(LightningModule):
             return self.apart, "asked for"
         unseen = None if self.checkpoint is None else self.checkpoint.about.get("unseen_names")
         return unseen or [], "kept out of the data that CLIP2Point was pre-trained on"
-
-    def _prompts(self, data: Any) -> tuple[str, ...]:
-        if "{}" in self.templates:
-            return tuple(part.strip() for part in self.templates.split("|"))
-        prompts: tuple[str, ...] = data.manifest.templates(self.templates)
-        return prompts
 
     def _data_sets(self) -> list[Any]:
         sets: list[Any] = self.trainer.datamodule.test_sets  # type: ignore[attr-defined]
