@@ -110,7 +110,7 @@ class DepthPretraining(LightningModule):
             InputError: If they do not.
         """
         if stage != "fit":
-            raise InputError(f"this module only trains, got the subcommand {stage}; evaluate its checkpoint with: make eval-zeroshot.")
+            raise InputError("this module only trains (the subcommand fit); evaluate its checkpoint with: make eval-zeroshot.")
         check_writable(self.output.parent)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data.train_set, ShapeNetPairs):
