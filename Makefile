@@ -121,6 +121,10 @@ render-pairs: $(if $(filter $(MINI)/miniworld,$(TRAIN_DATA)),$(MINI_PAIRS),$(STA
 $(MINI_PAIRS): $(MINIWORLD) FORCE
 	@$(BIN)/clip2x render-pairs --root $(MINI)/miniworld --size 64 --seed $(SEED)
 
+ifneq ($(and $(filter pretrain-depth,$(MAKECMDGOALS)),$(ARGS),$(wildcard $(DEPTH))),)
+$(error $(DEPTH) is there already, so ARGS would have no effect; delete its folder, or train beside it with python -m stages (docs/pretrain_depth.md, Switches))
+endif
+
 pretrain-depth: $(DEPTH)  ## CLIP2Point: train a depth encoder on pairs of picture and depth views against frozen CLIP
 	@echo "depth encoder: $(DEPTH) (delete $(RUNS)/pretrain_depth to train again)"
 

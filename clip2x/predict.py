@@ -78,6 +78,8 @@ class Recognizer:
         Raises:
             InputError: If a name is empty or repeated, or a template lacks `{}`.
         """
+        if isinstance(class_names, str):
+            raise InputError(f"class names must be a list, got the text {class_names!r}; write it as a list, e.g. ['chair', 'table'].")
         key = tuple(class_names), tuple(templates or TEMPLATES)
         if self._names is None or self._names[0] != key:
             self._names = key, class_embeddings(self.towers, *key).to(self.device)

@@ -14,7 +14,7 @@ import torch
 import yaml
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 
 import clip2x.data.augmentations
 import clip2x.data.clouds
@@ -29,6 +29,19 @@ import clip2x.optim  # noqa: F401  imported, so that YAML files can name the cla
 from clip2x.data.datamodule import Clip2xDataModule
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 from clip2x.manifest import shipped_folder
+
+
+class SaveConfig(SaveConfigCallback):
+    """Write `config.yaml` once a training has accepted the checkpoint that it goes on with: a refused run leaves the file of the one before."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it at once where nothing is trained."""
+        if stage != "fit":
+            super().setup(trainer, pl_module, stage)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it: checkpoints are read by now."""
+        super().setup(trainer, pl_module, "fit")
 
 
 class Clip2xCLI(LightningCLI):
@@ -56,7 +69,7 @@ def run_stage(args: list[str]) -> None:
     _quiet_lightning()
     arguments = [args[0], *_resolved_configs(args[1:])] if args else ["--help"]
     try:
-        Clip2xCLI(LightningModule, Clip2xDataModule, subclass_mode_model=True, save_config_kwargs={"overwrite": True},
+        Clip2xCLI(LightningModule, Clip2xDataModule, subclass_mode_model=True, save_config_callback=SaveConfig, save_config_kwargs={"overwrite": True},
                   seed_everything_default=0,
                   trainer_defaults={"use_distributed_sampler": False},
                   parser_kwargs={"allow_abbrev": False, "exit_on_error": False}, args=arguments)

@@ -29,7 +29,7 @@ from clip2x.modules.divergence import DivergenceWatch
 from clip2x.modules.gathering import gathered, gathered_objects
 from clip2x.optim import Lamb
 from clip2x.provenance import commit
-from clip2x.storage import check_writable
+from clip2x.storage import check_writable, remove_stale
 from clip2x.types import PairBatch, PointBatch
 
 SELECTION = {"train_val": "val", "official": "test/shapenet-pc-test"}  # rule -> set; official code (30673e7, pretraining.py): best epoch there
@@ -112,6 +112,7 @@ class DepthPretraining(LightningModule):
         if stage != "fit":
             raise InputError("this module only trains (the subcommand fit); evaluate its checkpoint with: make eval-zeroshot.")
         check_writable(self.output.parent)
+        remove_stale(self.output.parent)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data.train_set, ShapeNetPairs):
             raise InputError(f"data.train must be ShapeNetPairs for this stage, got {type(data.train_set).__name__}.")
