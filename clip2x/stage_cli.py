@@ -69,7 +69,8 @@ def run_stage(args: list[str]) -> None:
     _quiet_lightning()
     arguments = [args[0], *_resolved_configs(args[1:])] if args else ["--help"]
     try:
-        Clip2xCLI(LightningModule, Clip2xDataModule, subclass_mode_model=True, save_config_callback=SaveConfig, save_config_kwargs={"overwrite": True},
+        Clip2xCLI(LightningModule, Clip2xDataModule, subclass_mode_model=True,
+                  save_config_callback=SaveConfig, save_config_kwargs={"overwrite": True},
                   seed_everything_default=0,
                   trainer_defaults={"use_distributed_sampler": False},
                   parser_kwargs={"allow_abbrev": False, "exit_on_error": False}, args=arguments)

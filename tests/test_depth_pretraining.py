@@ -122,9 +122,11 @@ def test_a_run_that_dies_ends_like_an_uninterrupted_one(schedule: list[str], tin
     monkeypatch.undo()
     assert not (tmp_path / "died" / NAME).exists()
     assert torch.load(tmp_path / "died" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+    config = (tmp_path / "died" / "config.yaml").read_text()
     for other in (["--data.batch_size", "8"], ["--model.point_radius", "0.03"], ["--data.seed", "4"], ["--data.balance", "1"]):
         with pytest.raises(CheckpointMismatchError, match="other settings"):
             run_stage([*arguments, *other])
+    assert (tmp_path / "died" / "config.yaml").read_text() == config
     run_stage(arguments)
     for name in (NAME, "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
         first, second = (weights(tmp_path / run / name) for run in ("straight", "died"))
