@@ -45,6 +45,13 @@ def test_pretrain_clip_writes_a_clip_file_that_describes_itself(tiny_clip: Path)
     assert len(about["class_names"]) >= 36
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_pretrain_clip_runs_in_both_precisions_that_processors_choose(tiny_world: Path, tmp_path: Path, precision: str) -> None:
+    run_stage([*pretrain_arguments(tiny_world, tmp_path, steps=1), "--trainer.precision", precision])
+    with safe_open(tmp_path / "clip.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["clip2x"])["precision"] == precision
+
+
 def test_a_pretraining_that_dies_in_mid_run_ends_like_an_uninterrupted_one(tiny_world: Path, tmp_path: Path,
                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     """Dies at step 3 of 6, after the checkpoint of step 2; goes on with the batches that were left."""

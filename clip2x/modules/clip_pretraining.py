@@ -57,7 +57,8 @@ class ClipPretraining(LightningModule):
         groups = [{"params": [item for item in trained if item.ndim >= 2], "weight_decay": self.weight_decay},
                   {"params": [item for item in trained if item.ndim < 2], "weight_decay": 0.0},
                   {"params": list(self.loss.parameters()), "weight_decay": 0.0, "lr": 10 * self.learning_rate}]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98), fused=True)
+        fused = not str(self.trainer.precision).endswith("mixed")  # Lightning refuses to clip gradients of a fused optimizer under autocast
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98), fused=fused)
         steps = self.trainer.max_steps
         warmup = max(round(self.warmup_share * steps), 1)
 
