@@ -6,12 +6,15 @@ CLIP ?=## open_clip model; default: clip2x-small in mini, ViT-B-32-quickgelu in 
 PRETRAINED ?=## open_clip tag or weight file; default: the one that pretrain-clip makes, openai in full
 CHECKPOINT ?=## depth encoder to evaluate beside plain CLIP; default: the one that pretrain-depth makes; none = without
 EVAL ?=## data sets to evaluate, manifest/variant/split, separated by commas, e.g. modelnet10/off/test
+DETECTIONS ?=## COCO files of 2-D boxes by any other program, separated by commas, in the place of the profile's detector
+VOCABULARY ?=## what boxes are named by: lvis, mini, a file, or manifest:NAME; default: mini in mini, lvis in full or with DETECTIONS
+STORE ?= $(RUNS)/collect_proxies## folder of the triplets
 SHARD ?=## part of the models that this machine renders, e.g. 1/4; default: all
 SEED ?= 0## seed of the generated data, of training and of sampling
 ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
 PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
 
-.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth eval-zeroshot clean
+.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies eval-zeroshot clean
 .DEFAULT_GOAL := help
 comma := ,
 BIN := .venv/bin
@@ -52,6 +55,13 @@ else
 $(error PROFILE is '$(PROFILE)'; it must be mini or full)
 endif
 MINI_PAIRS := $(MINI)/miniworld/shapenet/rendering/rendering.json
+ifneq ($(DETECTIONS),)
+DETECTOR_ARGS := --model.vocabulary $(or $(VOCABULARY),lvis) --model.detector CocoDetections --model.detector.files '[$(DETECTIONS)]'
+else
+DETECTOR_ARGS := $(if $(VOCABULARY),--model.vocabulary $(VOCABULARY)) $(if $(filter mini,$(PROFILE)),--model.detector.clip.model $(MODEL) \
+  --model.detector.clip.pretrained $(WEIGHTS) \
+  --model.detector.proposals.files '[$(MINI)/miniworld/detections/nuscenes_boxes.json$(comma)$(MINI)/miniworld/detections/sunrgbd_boxes.json]')
+endif
 CLIP_ARGS := --model.clip.model $(MODEL) --model.clip.pretrained $(WEIGHTS)
 
 help:  ## list the targets and variables
@@ -133,6 +143,14 @@ $(DEPTH): $(WEIGHTS_NEEDS) | $(STAMP) $(if $(filter $(MINI)/miniworld,$(TRAIN_DA
 	$(BIN)/python -m stages fit $(call CONFIG,pretrain_depth) --seed_everything $(SEED) --data.root $(TRAIN_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
 	  --model.output $@ $(if $(filter mini,$(PROFILE)),--model.image_feature_cache $(RUNS)/pretrain_depth/image_features) \
 	  --trainer.logger.save_dir $(RUNS)/pretrain_depth $(call GOAL_ARGS,pretrain-depth)
+
+collect-proxies: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(STAMP)  ## CLIP2: mine text-image-point triplets from frames, with a quality report
+	$(BIN)/python -m stages predict $(call CONFIG,collect_proxies) --seed_everything $(SEED) --data.root $(EVAL_DATA) --data.seed $(SEED) \
+	  --model.output $(STORE) --model.seed $(SEED) --model.embed.model $(MODEL) --model.embed.pretrained $(WEIGHTS) $(DETECTOR_ARGS) $(ARGS)
+	$(BIN)/clip2x report-proxies $(STORE) --root $(EVAL_DATA)
+
+embed-proxies: $(WEIGHTS_NEEDS) $(STAMP)  ## add the embeddings of another CLIP (CLIP=, PRETRAINED=) to the triplets in STORE
+	$(BIN)/clip2x embed-proxies $(STORE) --clip $(MODEL) --pretrained $(WEIGHTS)
 
 eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE))$(filter pretrain-depth,$(MAKECMDGOALS)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT))) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
 	$(BIN)/python -m stages test $(call CONFIG,eval_zeroshot) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from clip2x import __version__
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
+from clip2x.proxy_commands import add_proxy_commands, check_triplets
 
 if TYPE_CHECKING:
     from clip2x.predict import Recognizer
 
 DEFAULT_CHECKPOINTS = (Path("runs/mini/pretrain_depth/depth_encoder.safetensors"), Path("runs/mini/pretrain_clip/clip.safetensors"))
-STAGE_COMMANDS = ("fit", "validate", "test")
+STAGE_COMMANDS = ("fit", "validate", "test", "predict")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +73,17 @@ def _shard(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def _share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value
+
+
 class _OneLineParser(argparse.ArgumentParser):
     """Reports a bad command line in one line."""
 
@@ -102,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="versions, devices, missing libraries, what to install")
     doctor.set_defaults(run=_doctor)
     check = commands.add_parser("check-data", help="what of a data set is there, what is missing, where to get it", allow_abbrev=False)
-    check.add_argument("name", metavar="NAME", help="a manifest, e.g. modelnet40, or one variant of it, e.g. modelnet40/off")
-    check.add_argument("--root", type=Path, required=True, help="the folder that holds the data sets")
+    check.add_argument("name", metavar="NAME", help="a manifest, e.g. modelnet40, or one variant of it, e.g. modelnet40/off; or triplets")
+    check.add_argument("--root", type=Path, required=True, help="the folder that holds the data sets; for triplets the store")
     check.add_argument("--deep", action="store_true", help="open every file and compare known sha256")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(run=_check_data)
@@ -123,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="the I-th of N parts of the models, one for each machine")
     render.add_argument("--workers", type=_at_least(1), help="processes; default: all cores")
     render.set_defaults(run=_render_pairs)
+    add_proxy_commands(commands, _at_least, _share)
     for name in STAGE_COMMANDS:
         commands.add_parser(name, help=f"LightningCLI: {name} --config STAGE [overrides]", add_help=False)
     return parser
@@ -196,6 +209,8 @@ def _check_data(options: argparse.Namespace) -> int:
     from clip2x.data.check import check_data, complete_variants
     from clip2x.manifest import load_manifest
 
+    if options.name == "triplets":
+        return check_triplets(options.root, deep=options.deep, as_json=options.json)
     reports = check_data(options.name, options.root, deep=options.deep)
     whole = complete_variants(reports)
     complete = bool(whole) and not any(report.status == "broken" for report in reports)

@@ -75,6 +75,7 @@ class Manifest:
 
     class_folders: how files and folders name the classes, in the same order.
     category_names: class -> the names by which annotations call its objects; of a class without an entry, its `class_folders` name.
+    other_names: class -> further words that a text may name it by. For reports on how right a text is, never a filter or a prompt.
     sensors: channels that are read, in the files' own names, point sensor first.
     excluded: ids of objects that are broken or were dropped by those who use the data set.
     sha256: of the manifest file, computed when it is read.
@@ -91,6 +92,7 @@ class Manifest:
     citation: str
     class_folders: tuple[str, ...] = ()
     category_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    other_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sensors: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     sha256: str = field(default="", metadata={"computed": True})
@@ -185,16 +187,11 @@ def _manifest(raw: object, path: Path) -> Manifest:
     for key, templates in values["prompts"].items():
         if not isinstance(templates, list) or not templates or any("{}" not in str(template) for template in templates):
             raise BadFileError(f"{path}: every template of prompts.{key} needs one {{}} for the class name.")
-    categories = values.get("category_names") or {}
-    if not isinstance(categories, dict):
-        raise BadFileError(f"{path}: category_names must map class names to lists of names.")
     known = {*names, *(name for variant in variants.values() for name in variant.class_names)}
-    for key in categories:
-        if key not in known:
-            raise BadFileError(f"{path}: category_names.{key} is no class of the manifest or of a variant.")
     return Manifest(**{
         **values,
-        "category_names": {key: _names(entry, path, f"category_names.{key}", least=1) for key, entry in categories.items()},
+        "category_names": _names_of_classes(values, "category_names", known, path),
+        "other_names": _names_of_classes(values, "other_names", known, path),
         "sensors": _names(values.get("sensors") or [], path, "sensors"),
         "excluded": _names(values.get("excluded") or [], path, "excluded"),
         "class_names": names,
@@ -244,6 +241,17 @@ def _split(raw: object, path: Path, where: str) -> Split:
         if value is not None and not (isinstance(value, int) and value >= 0 if whole else isinstance(value, str)):
             raise BadFileError(f"{path}: {where}.{key} must be {'a whole number of at least 0' if whole else 'a text'}, found {value!r}.")
     return Split(**values)
+
+
+def _names_of_classes(values: dict[str, Any], where: str, known: set[str], path: Path) -> dict[str, tuple[str, ...]]:
+    """Check an optional mapping of classes, of the manifest or of a variant, to lists of names."""
+    raw = values.get(where) or {}
+    if not isinstance(raw, dict):
+        raise BadFileError(f"{path}: {where} must map class names to lists of names.")
+    for key in raw:
+        if key not in known:
+            raise BadFileError(f"{path}: {where}.{key} is no class of the manifest or of a variant.")
+    return {key: _names(entry, path, f"{where}.{key}", least=1) for key, entry in raw.items()}
 
 
 def _names(raw: object, path: Path, where: str, least: int = 0) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The LightningCLI behind `python -m stages` and `clip2x fit|validate|test`: YAML files and overrides in, a finished stage out."""
+"""The LightningCLI behind `python -m stages` and `clip2x fit|validate|test|predict`: YAML files and overrides in, a finished stage out."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ import clip2x.data.augmentations
 import clip2x.data.clouds
 import clip2x.data.pictures
 import clip2x.data.shapenet_pairs
+import clip2x.data.triplets.dataset
 import clip2x.losses
 import clip2x.modules.averaging
 import clip2x.modules.clip_pretraining
 import clip2x.modules.depth_pretraining
+import clip2x.modules.proxy_collection
 import clip2x.modules.zero_shot
-import clip2x.optim  # noqa: F401  imported, so that YAML files can name the classes shortly
+import clip2x.optim
+import clip2x.proxies.transformers_detectors  # noqa: F401  imported, so that YAML files can name the classes shortly
 from clip2x.data.datamodule import Clip2xDataModule
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 from clip2x.manifest import shipped_folder
@@ -35,8 +38,8 @@ class SaveConfig(SaveConfigCallback):
     """Write `config.yaml` once a training has accepted the checkpoint that it goes on with: a refused run leaves the file of the one before."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write it at once where nothing is trained."""
-        if stage != "fit":
+        """Write it at once where nothing is trained; what predict stores holds its own configuration."""
+        if stage in ("validate", "test"):
             super().setup(trainer, pl_module, stage)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,7 +64,7 @@ class Clip2xCLI(LightningCLI):
 
 
 def run_stage(args: list[str]) -> None:
-    """Run `fit|validate|test --config ... [overrides]`.
+    """Run `fit|validate|test|predict --config ... [overrides]`.
 
     Raises:
         Clip2xError: One line for anything that is wrong with the arguments, the data or the weights.
@@ -148,6 +151,7 @@ def _quiet_lightning() -> None:
         logging.getLogger(name).addFilter(NoTips())
     for pattern in (".*args parameter is intended.*", ".*does not have many workers.*", ".*save_hyperparameters.*", ".*exists and is not empty.*",
                     ".*is an instance of `nn.Module`.*", ".*isinstance.*LeafSpec.*", ".*no last checkpoint available.*",
+                    ".*Couldn't infer the batch indices.*", ".*You have overridden `transfer_batch_to_device`.*",
                     ".*in eval mode at the start of training.*",  # frozen towers
                     ".*your dataloader is not resumable.*"):  # ours starts where the trainer stopped (GlobalBatchSampler)
         warnings.filterwarnings("ignore", pattern)

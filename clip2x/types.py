@@ -6,6 +6,7 @@ Evaluation and encoders take clouds that are centred on their mean and scaled to
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -103,24 +104,27 @@ class TripletSample(TypedDict):
 
     points: (N, 3) float32, object frame, mean 0, largest norm 1.
     text_id: concept id of the vocabulary.
-    image_embed: (E,) float32, CLIP embedding of the image crop, unit length.
+    image_embed: (E,) float32, CLIP embedding of the image crop, unit length; there where embeddings were asked for.
+    image: (3, S, S) float32 in [0, 1], the crop; there where pictures of a size were asked for.
     score: of the detector.
-    index: position in the store.
+    index: position in the data set.
     """
 
     points: Tensor
     text_id: int
-    image_embed: Tensor
+    image_embed: NotRequired[Tensor]
+    image: NotRequired[Tensor]
     score: float
     index: int
 
 
 class TripletBatch(TypedDict):
-    """Collated `TripletSample`s: points (B, N, 3), text_id (B,), image_embed (B, E), score (B,), index (B,)."""
+    """Collated `TripletSample`s: points (B, N, 3), text_id (B,), image_embed (B, E), image (B, 3, S, S), score (B,), index (B,)."""
 
     points: Tensor
     text_id: Tensor
-    image_embed: Tensor
+    image_embed: NotRequired[Tensor]
+    image: NotRequired[Tensor]
     score: Tensor
     index: Tensor
 
@@ -195,3 +199,78 @@ class SceneFrame:
     features: NDArray[np.float32] | None = None
     feature_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in one picture, best score first.
+
+    box_px: (M, 4) float32, left, top, right, bottom inside the picture, right and bottom exclusive.
+    concept_id: (M,) int64, concepts of the vocabulary; -1 for a box without a name.
+    score: (M,) float32 in [0, 1].
+    """
+
+    box_px: NDArray[np.float32]
+    concept_id: NDArray[np.int64]
+    score: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Count the boxes."""
+        return len(self.score)
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """The points of a frame that were found to belong to one detected box.
+
+    camera: name of the camera. box_px: (4,) float32 as in `Detections`. concept_id, score: of the detection.
+    point_index: (N,) int64 sorted positions in the frame's `points`.
+    """
+
+    camera: str
+    box_px: NDArray[np.float32]
+    concept_id: int
+    score: float
+    point_index: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """What was lifted of one frame: `rules` counts the detections that entered (`detections`), became proxies (`proxies`), or were dropped,
+    each under the one rule that dropped it.
+    """
+
+    proxies: tuple[Proxy, ...]
+    rules: Counter[str]
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One text-image-point proxy as it is stored.
+
+    points: (N, 3) float32, metres, y up, the sensor at the origin (the frame's `upright_from_points`, then the manifest's `ours_from_files`).
+    text_id: concept of the vocabulary. score: of the detector. box_px: (4,) float32 as in `Detections`. camera: name.
+    crop: JPEG of the picture inside the box; empty where it was not kept.
+    """
+
+    points: NDArray[np.float32]
+    text_id: int
+    score: float
+    box_px: NDArray[np.float32]
+    camera: str
+    crop: bytes = b""
+
+
+@dataclass(frozen=True)
+class FrameTriplets:
+    """All triplets of one frame; a frame without any is stored too, so that it is not looked at again.
+
+    data: `manifest/variant/split` that the frame was read from. frame: its token. scene: its recording.
+    rules: see `Lifted`, with the rules of detection and cropping before and behind them.
+    """
+
+    data: str
+    frame: str
+    scene: str
+    triplets: tuple[Triplet, ...]
+    rules: Counter[str]

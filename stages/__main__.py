@@ -1,4 +1,4 @@
-"""`python -m stages fit|validate|test --config stages/<stage>.yaml [overrides]`; the same as `clip2x fit|validate|test`."""
+"""`python -m stages fit|validate|test|predict --config stages/<stage>.yaml [overrides]`; the same as `clip2x fit|validate|test|predict`."""
 
 import sys
 

@@ -75,3 +75,12 @@ def eval_arguments(world: Path, clip: Path, folder: Path, test: str = "modelnet1
     return ["test", "--config", "eval_zeroshot", "--config", "mini/eval_zeroshot", "--data.root", str(world), "--model.clip.pretrained", str(clip),
             "--model.output", str(folder), "--trainer.logger.save_dir", str(folder), "--trainer.accelerator", "cpu",
             "--trainer.enable_progress_bar", "false", "--data.cache", str(folder / "cache"), *(["--data.test", f"[{test}]"] if test else [])]
+
+
+def collect_arguments(world: Path, clip: Path, store: Path) -> list[str]:
+    """Build the command line of stage collect_proxies, mini profile, on a tiny mini-world."""
+    boxes = ", ".join(str(world / "detections" / f"{name}_boxes.json") for name in ("nuscenes", "sunrgbd"))
+    return ["predict", "--config", "collect_proxies", "--config", "mini/collect_proxies", "--data.root", str(world),
+            "--data.cache", str(store.parent / "cache"), "--model.output", str(store), "--model.detector.proposals.files", f"[{boxes}]",
+            "--model.detector.clip.pretrained", str(clip), "--model.detector.suppression.min_score", "0.0", "--model.embed.pretrained", str(clip),
+            "--model.lifting_workers", "0", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]

@@ -44,6 +44,16 @@ def test_modelnet_facts() -> None:
         assert manifest.templates("official_code") == ("image of a {}",)
 
 
+def test_other_names_are_optional_and_name_one_class_each_beside_its_own() -> None:
+    assert load_manifest("modelnet10").other_names == {}
+    for name, classes in (("nuscenes", load_manifest("nuscenes").class_names), ("sunrgbd", load_manifest("sunrgbd").classes("objects37"))):
+        others = load_manifest(name).other_names
+        words = [word for key in classes for word in (key, *others.get(key, ()))]
+        assert len(set(words)) == len(words), f"{name}: a word stands for two classes that are told apart"
+    assert "person" in load_manifest("nuscenes").other_names["pedestrian"]
+    assert "bookcase" in load_manifest("sunrgbd").other_names["bookshelf"]
+
+
 def test_meshes_and_text_files_meet_in_one_frame() -> None:
     """Text files are (-x, z, y) of the meshes; both rotations must lead to the same place."""
     manifest = load_manifest("modelnet40")
@@ -107,6 +117,11 @@ CHANGES: list[tuple[list[str], object, str]] = [
     (["variants", "hdf5_1024", "splits", "dev", "of"], "trian", "names 'trian', which is no split of this variant"),
     (["class_names"], [True, "bed"], "class_names must be a list of quoted strings"),
     (["class_names"], ["bed"] * 10, "class_names has duplicates"),
+    (["other_names"], ["couch"], "other_names must map class names to lists of names"),
+    (["other_names"], {"settee": ["couch"]}, "other_names.settee is no class of the manifest or of a variant"),
+    (["other_names"], {"sofa": "couch"}, "other_names.sofa must be a list of quoted strings"),
+    (["other_names"], {"sofa": []}, "other_names.sofa must be a list"),
+    (["category_names"], ["couch"], "category_names must map class names to lists of names"),
     (["class_folders"], ["bed"], "class_folders has 1 entries, class_names 10"),
     (["prompts", "mine"], ["a thing"], "every template of prompts.mine needs one {} for the class name"),
     (["prompts", "mine"], [3], "every template of prompts.mine needs one {} for the class name"),

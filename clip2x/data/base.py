@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from clip2x.data.entries import Entry, EntryTable, carve, draw_shots
+from clip2x.data.entries import Entry, EntryTable, carve, draw_shots, spread
 from clip2x.data.transforms import SAMPLERS, choose_points, generator_for, near_origin
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.geometry import unit_sphere
@@ -210,8 +210,8 @@ class PointCloudDataset(PublishedData, Dataset[PointSample]):
                 raise self.not_found(f"what is there of {self.official_split} is too little to hold a part out (one object a class or one recording)")
         if self.shots is not None:
             entries = entries.select(draw_shots(entries, self.shots, self.class_names, self.seed))
-        if self.limit is not None and self.limit < len(entries):
-            entries = entries.select([position * len(entries) // self.limit for position in range(self.limit)])
+        if self.limit is not None:
+            entries = entries.select(spread(len(entries), self.limit))
         return entries
 
 

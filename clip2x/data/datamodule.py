@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from clip2x.data.base import PointCloudDataset
 from clip2x.data.clouds import JoinedDatasets
 from clip2x.data.faults import POLICIES, BadSampleLog, ReplacingDataset, collate
-from clip2x.data.readers import open_dataset
+from clip2x.data.frame_loading import LoadedFrames
+from clip2x.data.readers import open_dataset, open_frames
 from clip2x.data.samplers import ExactSampler, GlobalBatchSampler
 from clip2x.errors import InputError
 
@@ -31,6 +32,8 @@ class Clip2xDataModule(LightningDataModule):
         train, val: Classes that are built on `root` and `seed`; a list of them is read as one data set.
         watch: Data sets by `manifest/variant/split` that a training stage evaluates beside `val` and logs; nothing is chosen by them.
         test: Data sets by `manifest/variant/split`; each gets a loader.
+        frames: Data sets of scene frames by `manifest/variant/split` that the subcommand predict goes through; `batch_size` then counts frames.
+        sweeps, depth: Of frames, see `readers.open_frames`.
         val_every_epochs: Validate every so many passes over the training data, in the place of the trainer's `val_check_interval`.
         batch_size: Per step over ALL processes in training; per process in evaluation.
         batch_size_per_device: In the place of `batch_size`: per process in training too; the global batch grows with their number.
@@ -38,7 +41,7 @@ class Clip2xDataModule(LightningDataModule):
         num_points: Points per cloud of the test sets. Official code: 1,024.
         sampler: How clouds with more points are thinned, `random` (seeded) or `farthest`.
         up: Up axis of the files where a copy differs from its manifest.
-        limit: Use only so many samples of each test set and each set that is watched, spread evenly over it.
+        limit: Use only so many samples of each test set, each set that is watched and each set of frames, spread evenly over it.
         balance: 0 reads every training sample once an epoch, 1 all classes equally often, see `samplers.balanced_order`.
         on_bad_sample: `raise` stops with the sample's name and the reason; `skip` takes the next one in its place, counts and lists it.
         max_bad_share: With `skip`: the share of a data set that may be unreadable before the run stops.
@@ -48,9 +51,10 @@ class Clip2xDataModule(LightningDataModule):
 
     def __init__(self, root: Path, train: DatasetFactory | list[DatasetFactory] | None = None,
                  val: DatasetFactory | list[DatasetFactory] | None = None, watch: list[str] | None = None, test: list[str] | None = None,
-                 val_every_epochs: float | None = None, batch_size: int = 32, batch_size_per_device: int | None = None, num_workers: int = 0,
-                 prefetch: int = 2, num_points: int = 1024, sampler: str = "random", up: str | None = None, limit: int | None = None,
-                 balance: float = 0.0, on_bad_sample: str = "raise", max_bad_share: float = 0.01, cache: Path | None = None, seed: int = 0) -> None:
+                 frames: list[str] | None = None, sweeps: int = 1, depth: str = "raw", val_every_epochs: float | None = None,
+                 batch_size: int = 32, batch_size_per_device: int | None = None, num_workers: int = 0, prefetch: int = 2,
+                 num_points: int = 1024, sampler: str = "random", up: str | None = None, limit: int | None = None, balance: float = 0.0,
+                 on_bad_sample: str = "raise", max_bad_share: float = 0.01, cache: Path | None = None, seed: int = 0) -> None:
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0), ("prefetch", prefetch, 1),
                                    ("batch_size_per_device", 1 if batch_size_per_device is None else batch_size_per_device, 1)):
@@ -67,7 +71,9 @@ class Clip2xDataModule(LightningDataModule):
         self.batch_size, self.batch_size_per_device, self.balance = batch_size, batch_size_per_device, balance
         self.on_bad_sample, self.max_bad_share = on_bad_sample, max_bad_share
         self._train, self._val, self._watch, self._test, self.val_every_epochs = train, val, watch or [], test or [], val_every_epochs
-        self._options = {"num_points": num_points, "sampler": sampler, "up": up, "limit": limit, "cache": cache, "seed": seed}
+        self._options: dict[str, Any] = {"num_points": num_points, "sampler": sampler, "up": up, "limit": limit, "cache": cache, "seed": seed}
+        self._frames, self.sweeps, self.depth = frames or [], sweeps, depth
+        self.frame_set: LoadedFrames | None = None
         self.val_set: Dataset[Any] | None = None
         self.watch_sets: list[PointCloudDataset] = []
         self.test_sets: list[PointCloudDataset] = []
@@ -91,6 +97,12 @@ class Clip2xDataModule(LightningDataModule):
                 raise InputError("data.test is empty; name at least one data set, e.g. --data.test '[modelnet10/off/test]'.")
             self.test_sets = [open_dataset(name, self.root, **self._options) for name in self._test]
 
+        if stage == "predict":
+            if not self._frames:
+                raise InputError("data.frames is empty; name at least one set of frames, e.g. --data.frames '[nuscenes/v1.0-mini/mini_train]'.")
+            sets = [open_frames(name, self.root, sweeps=self.sweeps, depth=self.depth, cache=self._options["cache"]) for name in self._frames]
+            self.frame_set = LoadedFrames(sets, self._frames, limit=self._options["limit"], skip_bad=self.on_bad_sample == "skip")
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Endless epochs in global batches up to the trainer's last step, going on where an interrupted run stopped."""
         trainer = self._trainer()
@@ -113,6 +125,14 @@ class Clip2xDataModule(LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """Every sample of each test set once."""
         return [self._exact_loader(data, name) for name, data in zip(self._test, self.test_sets, strict=True)]
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every frame that is still to be done once; a process takes its share."""
+        if self.frame_set is None:
+            raise RuntimeError("the loader is asked for by a Trainer")
+        trainer = self._trainer()
+        batches = self.frame_set.batches(self.batch_size, rank=trainer.global_rank, world_size=trainer.world_size)
+        return DataLoader(self.frame_set, batch_size=None, sampler=batches, **{**self._loader_options(), "collate_fn": None, "pin_memory": False})
 
     def bad_indices(self, test_set: int) -> set[int]:
         """List the samples of a test set that this process could not read."""

@@ -131,3 +131,8 @@ def draw_shots(entries: EntryTable, shots: int, class_names: Sequence[str], seed
             raise InputError(f"class {name!r} has {len(members)} of the {shots} objects asked for; lower shots.")
         chosen.append(np.random.default_rng([seed, label]).permutation(members)[:shots])
     return np.sort(np.concatenate(chosen))
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """List positions 0 to count - 1, or `limit` of them, spread evenly."""
+    return list(range(count)) if limit is None or limit >= count else [position * count // limit for position in range(limit)]

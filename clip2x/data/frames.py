@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class FrameDataset(PublishedData, Dataset[SceneFrame]):
         Raises:
             BadFileError, DataNotFoundError: If its points or its calibration cannot be read; a missing picture is a note of the frame.
         """
+
+    @abstractmethod
+    def picture_keys(self, positions: Sequence[int]) -> Iterator[str]:
+        """Name the pictures of some frames that are there, as paths below `folder`; no file is opened."""
 
     def __len__(self) -> int:
         """Count the frames."""

@@ -14,7 +14,7 @@ from clip2x.data.shapenet import ShapeNet
 from clip2x.data.shapenet_pairs import ShapeNetViews
 from clip2x.data.sunrgbd.reader import SunRgbdFrames, SunRgbdObjects
 from clip2x.errors import InputError
-from clip2x.manifest import load_manifest
+from clip2x.manifest import Manifest, load_manifest
 
 READERS: dict[str, type[PointCloudDataset]] = {
     "modelnet": ModelNet, "shapenet": ShapeNet, "scanobjectnn": ScanObjectNN, "nuscenes": NuScenesObjects, "sunrgbd": SunRgbdObjects,
@@ -30,10 +30,37 @@ def open_dataset(name: str, root: Path, **options: Any) -> PointCloudDataset:
         InputError: If the name has another form or one of its parts is unknown.
         DataNotFoundError: If it is not below `root`.
     """
+    manifest, variant, split = _parts(name)
+    if manifest.reader not in READERS:
+        raise InputError(f"{manifest.name} is read by {manifest.reader!r}, which is not known; known are {', '.join(READERS)}.")
+    return READERS[manifest.reader](manifest, root=root, variant=variant, split=split, **options)
+
+
+def open_frames(name: str, root: Path, *, sweeps: int = 1, depth: str = "raw", cache: Path | None = None) -> FrameDataset:
+    """Open the frames of a data set by `manifest/variant/split`, e.g. `nuscenes/v1.0-mini/mini_train` or `sunrgbd/objects10/train:fit`.
+
+    Args:
+        name: The data set.
+        root: The data root.
+        sweeps: LiDAR sweeps that a frame's points are collected from, see `NuScenesFrames`.
+        depth: Which depth of RGB-D frames, see `SunRgbdFrames`.
+        cache: Where tables are kept, see `NuScenesFrames`.
+
+    Raises:
+        InputError: If the name has another form, one of its parts is unknown, or the data set has no frames.
+        DataNotFoundError: If it is not below `root`.
+    """
+    manifest, variant, split = _parts(name)
+    if manifest.reader == "nuscenes":
+        return NuScenesFrames(manifest, root=root, variant=variant, split=split, sweeps=sweeps, cache=cache)
+    if manifest.reader == "sunrgbd":
+        return SunRgbdFrames(manifest, root=root, variant=variant, split=split, depth=depth)
+    raise InputError(f"{manifest.name} has single objects and no frames; frames come from {', '.join(FRAME_READERS)}.")
+
+
+def _parts(name: str) -> tuple[Manifest, str, str]:
+    """Take the name of a data set apart: its manifest, the variant and the split."""
     parts = name.split("/")
     if len(parts) != 3:
         raise InputError(f"{name!r} is no data set: write manifest/variant/split, e.g. modelnet10/off/test.")
-    manifest = load_manifest(parts[0])
-    if manifest.reader not in READERS:
-        raise InputError(f"{parts[0]} is read by {manifest.reader!r}, which is not known; known are {', '.join(READERS)}.")
-    return READERS[manifest.reader](manifest, root=root, variant=parts[1], split=parts[2], **options)
+    return load_manifest(parts[0]), parts[1], parts[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,12 @@ class NuScenesFrames(FrameDataset):
             token=solid.token, scene=solid.scene, points=solid.points, upright_from_points=solid.upright_from_points, cameras=tuple(cameras),
             boxes=tuple(self.boxes(self._annotations[self._first[slot] : self._first[slot + 1]], lidar_from_global)), features=solid.features,
             feature_names=solid.feature_names, notes=(*solid.notes, *notes))
+
+    def picture_keys(self, positions: Sequence[int]) -> Iterator[str]:
+        """Name the pictures of key frames that are there, e.g. `samples/CAM_FRONT/x.jpg`."""
+        for slot in positions:
+            for place in np.flatnonzero(self._pictures_there[slot, 1:]).tolist():
+                yield self.tables.text("sample_data.filename", int(self.sensor_rows[slot, place + 1]))
 
     def solid(self, slot: int) -> SceneFrame:
         """Read the points of the frame at a position of `tokens`: no boxes, no cameras. Raises as `frame`."""

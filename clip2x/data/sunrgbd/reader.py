@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,13 @@ class SunRgbdFrames(FrameDataset):
         frame = SceneFrame(token=token, scene=scene_of(token), points=points, upright_from_points=upright_from_camera, boxes=tuple(boxes),
                            features=pixels, feature_names=("u_px", "v_px"), notes=tuple(notes))
         return frame, depth, intrinsics
+
+    def picture_keys(self, positions: Sequence[int]) -> Iterator[str]:
+        """Name the pictures of frames that are there, e.g. `SUNRGBD/kv1/b3dodata/img_0063/image/img_0063.jpg`."""
+        for position in positions:
+            picture = first_file(self.folder / self.tokens[position] / PICTURES, ".jpg")
+            if picture is not None:
+                yield picture.relative_to(self.folder).as_posix()
 
     def label(self, name: str) -> int:
         """Look up the label of an annotated name, -1 for no class."""

@@ -1,0 +1,1 @@
+"""The triplet store: files, index, writer, reader, embeddings of crops, data set for training, tools."""

@@ -1,0 +1,1 @@
+"""Mining text-image-point triplets from unlabelled frames (CLIP2): vocabulary, detectors, lifting, collection."""
