@@ -21,8 +21,7 @@ from timing import hardware
 
 from clip2x.data.entries import spread
 from clip2x.data.nuscenes.reader import NuScenesFrames
-from clip2x.evaluation.annotated_objects import ObjectNames
-from clip2x.evaluation.proxy_quality import perfect_boxes
+from clip2x.evaluation.annotated_objects import ObjectNames, perfect_boxes
 from clip2x.proxies.outdoor import OutdoorLifting
 from clip2x.types import Detections, Lifted, SceneFrame
 

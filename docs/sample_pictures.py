@@ -8,6 +8,7 @@ The pictures in the repository show the mini-world: real data may not be redistr
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,12 @@ from clip2x.data.sunrgbd.reader import SunRgbdFrames
 from clip2x.depth import grey_from_depth, rasterize, view_preset
 from clip2x.geometry import project_points, transform_points
 from clip2x.meshes import render_views
-from clip2x.types import Camera, SceneFrame
+from clip2x.proxies.detectors import CocoDetections, Picture
+from clip2x.proxies.indoor import IndoorLifting
+from clip2x.proxies.outdoor import OutdoorLifting
+from clip2x.types import Camera, Proxy, SceneFrame
 
+COLOURS = [(230, 25, 75), (60, 180, 75), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 200, 230), (240, 50, 230), (128, 128, 0), (170, 110, 40)]
 EDGES = [(a, b) for a in range(8) for b in range(a) if bin(a ^ b).count("1") == 1]
 SIGNS = np.array([[(corner >> axis & 1) - 0.5 for axis in range(3)] for corner in range(8)])
 
@@ -33,9 +38,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("runs/mini/miniworld"))
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--only", help="one of the pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, draw in (("modelnet", modelnet), ("shapenet", shapenet), ("scanobjectnn", scanobjectnn), ("nuscenes", nuscenes), ("sunrgbd", sunrgbd)):
+    for name, draw in (("modelnet", modelnet), ("shapenet", shapenet), ("scanobjectnn", scanobjectnn), ("nuscenes", nuscenes), ("sunrgbd", sunrgbd),
+                       ("proxies", proxies)):
+        if options.only not in (None, name):
+            continue
         picture = draw(options.root)
         path = options.out / f"{name}.jpg"
         Image.fromarray(picture).save(path, quality=85)
@@ -99,6 +108,40 @@ def sunrgbd(root: Path) -> np.ndarray:
     return np.concatenate(rows)
 
 
+def proxies(root: Path) -> np.ndarray:
+    """Show the boxes of the made-up detector with the points that were lifted for each, in the picture and from above."""
+    frames = NuScenesFrames("nuscenes", root=root, variant="v1.0-mini", split="mini_train")
+    rooms = SunRgbdFrames("sunrgbd", root=root, variant="objects10", split="train")
+    rows = []
+    for data, lifting, reach in ((frames, OutdoorLifting(), 40.0), (rooms, IndoorLifting(), 6.0)):
+        frame = data[len(data) // 2]
+        detector = CocoDetections([str(root / "detections" / f"{data.manifest.name}_boxes.json")], categories="ignored")
+        pictures = [Picture(camera.file.relative_to(data.folder).as_posix(), camera.file, camera.width_px, camera.height_px)
+                    for camera in frame.cameras]
+        found = {camera.name: answer.detections for camera, answer in zip(frame.cameras, detector(pictures), strict=True)}
+        lifted = lifting(frame, found).proxies
+        camera = max(frame.cameras, key=lambda item: sum(proxy.camera == item.name for proxy in lifted))
+        drawn = Image.fromarray(with_proxies(frame, camera, lifted)).resize((800, round(800 * camera.height_px / camera.width_px)))
+        above = Image.fromarray(from_above(frame, 450, reach, [proxy.point_index for proxy in lifted])).resize((drawn.height, drawn.height))
+        row = np.concatenate([np.asarray(drawn), np.asarray(above)], axis=1)
+        rows.append(np.asarray(Image.fromarray(row).resize((1250, round(1250 * row.shape[0] / row.shape[1])))))
+    return np.concatenate(rows)
+
+
+def with_proxies(frame: SceneFrame, camera: Camera, lifted: Sequence[Proxy]) -> np.ndarray:
+    """Draw the boxes of one picture and the points of their proxies, each in its own colour; it is drawn at twice its size."""
+    picture = Image.fromarray(read_image(camera.file)).resize((2 * camera.width_px, 2 * camera.height_px))
+    pen = ImageDraw.Draw(picture)
+    for number, proxy in enumerate(lifted):
+        if proxy.camera != camera.name:
+            continue
+        pixels = project_points(transform_points(camera.camera_from_points, frame.points[proxy.point_index]), camera.intrinsics)[0]
+        for u, v in (2 * pixels[:: max(1, len(pixels) // 600)]).tolist():
+            pen.ellipse([u - 1.5, v - 1.5, u + 1.5, v + 1.5], fill=COLOURS[number % len(COLOURS)])
+        pen.rectangle((2 * proxy.box_px).tolist(), outline=COLOURS[number % len(COLOURS)], width=2)
+    return np.asarray(picture)
+
+
 def with_boxes(frame: SceneFrame, camera: Camera) -> np.ndarray:
     """Draw the edges of the annotated boxes into a picture."""
     picture = Image.fromarray(read_image(camera.file))
@@ -113,8 +156,10 @@ def with_boxes(frame: SceneFrame, camera: Camera) -> np.ndarray:
     return np.asarray(picture)
 
 
-def from_above(frame: SceneFrame, size: int, reach: float) -> np.ndarray:
-    """Draw points and boxes of the upright frame from above, `reach` metres to each side (rooms: ahead only), coloured by height."""
+def from_above(frame: SceneFrame, size: int, reach: float, groups: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """Draw points and boxes of the upright frame from above, `reach` metres to each side (rooms: ahead only), coloured by height, or in grey with
+    groups of points in colours of their own.
+    """
     upright = frame.points @ frame.upright_from_points.T
     ahead = frame.cameras[0].depth is not None  # y is forward in rooms, x on the street
     shift = np.array([0.0, reach]) if ahead else np.zeros(2)
@@ -129,6 +174,11 @@ def from_above(frame: SceneFrame, size: int, reach: float) -> np.ndarray:
     low, high = np.quantile(upright[inside, 2], [0.02, 0.98])
     height = ((upright[inside, 2] - low) / max(high - low, 1e-6)).clip(0, 1)
     canvas[place[inside, 1], place[inside, 0]] = np.stack([40 + 200 * height, 60 + 60 * height, 220 - 200 * height], axis=1).astype(np.uint8)
+    if groups:
+        canvas[(canvas != 255).any(axis=-1)] = 205
+    for number, group in enumerate(groups):
+        own = place[group][inside[group]]
+        canvas[own[:, 1], own[:, 0]] = COLOURS[number % len(COLOURS)]
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     for box in frame.boxes:

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
-from clip2x.proxies.detectors import CocoDetections, Picture, ProposalsNamedByClip
+from clip2x.proxies.detectors import CocoDetections, Picture, ProposalsNamedByClip, alone
 from clip2x.proxies.suppression import Suppression
 from clip2x.proxies.vocabulary import Vocabulary, load_vocabulary
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
 NAMES = Vocabulary("colours", "tests", (("red", "crimson"), ("green",)), distractors=("blue",))
+PLAIN: dict[str, Any] = {"margins": (0.0,), "mirrored": False, "shape": "stretched"}
 
 
 def picture(key: str = "samples/CAM_FRONT/a.jpg", width_px: int = 200, height_px: int = 100, rgb: Any = None) -> Picture:
@@ -222,26 +223,26 @@ class TestProposalsNamedByClip:
         return rgb
 
     def test_the_nearest_name_wins_and_distractors_drop(self, clip: ClipTowers, proposals: CocoDetections, rgb: Any) -> None:
-        detector = ProposalsNamedByClip(proposals, clip, shape="stretched", suppression=Suppression(min_score=0.9))
+        detector = ProposalsNamedByClip(proposals, clip, **PLAIN, suppression=Suppression(min_score=0.9))
         detector.prepare(NAMES)
         found = detector([picture(rgb=rgb)])[0]
         assert sorted(zip(found.detections.concept_id.tolist(), found.detections.box_px[:, 0].tolist(), strict=True)) == [(0, 0), (1, 50)]
         assert found.rules == Counter({"boxes": 4, "named as a distractor": 1, "score too low": 1})
 
     def test_scores_are_a_softmax_at_the_clips_scale(self, clip: ClipTowers, proposals: CocoDetections, rgb: Any) -> None:
-        detector = ProposalsNamedByClip(proposals, clip, shape="stretched")
+        detector = ProposalsNamedByClip(proposals, clip, **PLAIN)
         detector.prepare(NAMES)
         scores = detector.probabilities(picture(rgb=rgb), np.array([[50.0, 0, 90, 40]]))
         red = torch.nn.functional.normalize(torch.tensor([1.0, 0, 0]) + torch.nn.functional.normalize(torch.tensor([1.0, 0.2, 0.2]), dim=0), dim=0)
         logits = clip.logit_scale * torch.stack([red[1], torch.tensor(1.0), torch.tensor(0.0)])  # the mean over synonyms; green; the distractor
         torch.testing.assert_close(scores[0], logits.softmax(dim=0), atol=1e-5, rtol=1e-4)
-        first = ProposalsNamedByClip(proposals, clip, shape="stretched", synonyms="first")
+        first = ProposalsNamedByClip(proposals, clip, **PLAIN, synonyms="first")
         first.prepare(NAMES)
         assert first.name_embeds is not None and first.name_embeds[0].tolist() == [1, 0, 0]
 
     def test_crops(self, clip: ClipTowers, proposals: CocoDetections, rgb: Any) -> None:
         size, box = clip.image_size, np.array([0.0, 0, 40, 20])
-        stretched, padded, square = (ProposalsNamedByClip(proposals, clip, shape=shape, padding=0.0)._crop(rgb, box)
+        stretched, padded, square = (ProposalsNamedByClip(proposals, clip, shape=shape, padding=0.0).crop(rgb, box, 0.0)
                                      for shape in ("stretched", "padded", "square"))
         assert all(crop.shape == (3, size, size) and crop.min() >= 0 and crop.max() <= 1 for crop in (stretched, padded, square))
         assert (stretched[0] > 0.99).all() and (stretched[1] < 0.01).all()
@@ -249,7 +250,7 @@ class TestProposalsNamedByClip:
         assert (padded[0, quarter : 3 * quarter] > 0.99).all() and padded[:, :quarter].max() == 0 and padded[:, 3 * quarter :].max() == 0
         # The square reaches 10 pixels over the picture's upper border: what is there of it, 40 x 30, is padded again.
         assert float((square[0] > 0.99).float().mean()) == pytest.approx(0.75, abs=0.03)
-        wide = ProposalsNamedByClip(proposals, clip, margin=0.5, shape="stretched")._crop(rgb, np.array([50.0, 0, 90, 40]))
+        wide = ProposalsNamedByClip(proposals, clip, shape="stretched").crop(rgb, np.array([50.0, 0, 90, 40]), 0.5)
         assert wide[1].mean() < 0.8  # more than the green square is in it
 
     def test_needs_pixels_and_sane_numbers(self, clip: ClipTowers, proposals: CocoDetections) -> None:
@@ -257,13 +258,47 @@ class TestProposalsNamedByClip:
         detector.prepare(NAMES)
         with pytest.raises(InputError, match=r"a\.jpg: ProposalsNamedByClip needs the picture's pixels"):
             detector([picture()])
-        with pytest.raises(InputError, match="margin and padding must be from 0 to 1, got 2 and 1"):
-            ProposalsNamedByClip(proposals, clip, margin=2.0)
+        with pytest.raises(InputError, match=r"must be from 0 to 1, got \[0\.1, 2\.0\] and 1"):
+            ProposalsNamedByClip(proposals, clip, margins=(0.1, 2.0))
+        with pytest.raises(InputError, match="margins .at least one."):
+            ProposalsNamedByClip(proposals, clip, margins=())
         assert json.loads(json.dumps(detector.describe()))["proposals"]["categories"] == "ignored"
         assert detector.describe()["suppression"]["min_score"] == ProposalsNamedByClip.MIN_SCORE
         open_to_all = ProposalsNamedByClip(proposals, clip, suppression=Suppression(min_score=0.0))
         assert open_to_all.describe()["suppression"]["min_score"] == 0
         assert open_to_all.check_pictures(["samples/CAM_FRONT/a.jpg"]) == Counter({"picture of a detection file is in no frame": 1})
+
+    def test_views_are_averaged(self, proposals: CocoDetections, rgb: Any) -> None:
+        clip, item, box = ClipTowers("clip2x-small", random_weights=True), picture(rgb=rgb), np.array([[30.0, 10, 90, 60]])
+
+        def named(**options: Any) -> Tensor:
+            detector = ProposalsNamedByClip(proposals, clip, **options)
+            detector.prepare(NAMES)
+            return detector.probabilities(item, box)
+
+        near, wide = named(margins=(0.0,), mirrored=False), named(margins=(0.3,), mirrored=False)
+        assert (near - wide).abs().max() > 1e-3
+        torch.testing.assert_close(named(margins=(0.0, 0.3), mirrored=False), (near + wide) / 2)
+        mirror = Picture(item.key, item.file, 200, 100, np.ascontiguousarray(rgb[:, ::-1]))
+        detector = ProposalsNamedByClip(proposals, clip, margins=(0.0,), mirrored=False)
+        detector.prepare(NAMES)
+        turned = detector.probabilities(mirror, np.array([[110.0, 10, 170, 60]]))
+        torch.testing.assert_close(named(margins=(0.0,)), (near + turned) / 2, atol=1e-4, rtol=1e-3)
+
+    def test_a_removed_background_is_not_looked_at(self, clip: ClipTowers, proposals: CocoDetections) -> None:
+        pytest.importorskip("cv2", reason="OpenCV is not installed")
+        rgb = np.full((100, 200, 3), 60, dtype=np.uint8)
+        rgb[:, :, 2] = 200  # blue all around
+        rgb[35:65, 65:95] = (230, 20, 20)
+        box = np.array([50.0, 20, 110, 80])
+        painted = alone(rgb, box, 1.0)
+        assert (painted[38:62, 68:92] == (230, 20, 20)).all() and (painted[:, :50] == 255).all() and (painted[22:28, 52:108] == 255).all()
+        detector = ProposalsNamedByClip(proposals, clip, **PLAIN, background="removed", padding=0.0)
+        detector.prepare(NAMES)
+        assert detector.probabilities(picture(rgb=rgb), box[None])[0].argmax() == 0  # red; with its surroundings it is a blue distractor
+        kept = ProposalsNamedByClip(proposals, clip, **PLAIN)
+        kept.prepare(NAMES)
+        assert kept.probabilities(picture(rgb=rgb), box[None])[0].argmax() == 2
 
     def test_pictures_do_not_change_each_other(self, proposals: CocoDetections, rgb: Any) -> None:
         detector = ProposalsNamedByClip(proposals, ClipTowers("clip2x-small", random_weights=True), suppression=Suppression(min_score=0.0))

@@ -72,9 +72,9 @@ def look_at(depth: Map, intrinsics: NDArray[np.float64], upright_from_camera: ND
     """
     valid = depth > 0
     inverse = np.divide(1, depth, out=np.zeros_like(depth), where=valid)
-    smooth = _gaussian(inverse) / np.maximum(_gaussian(valid.astype(np.float32)), 1e-3)
-    filled = np.where(valid, inverse, smooth)
-    across, down = _gaussian(filled, (0, 1)), _gaussian(filled, (1, 0))
+    around = _gaussian(inverse) / np.maximum(_gaussian(valid.astype(np.float32)), np.float32(1e-3))
+    smooth = _gaussian(np.where(valid, inverse, around))
+    down, across = np.gradient(smooth)
     focal_u, focal_v, centre_u, centre_v = (np.float32(intrinsics[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
     column = np.arange(depth.shape[1], dtype=np.float32) - centre_u
     row = (np.arange(depth.shape[0], dtype=np.float32) - centre_v)[:, None]
@@ -240,6 +240,6 @@ def _middle(values: NDArray[np.floating[Any]], about: float, step: float) -> flo
     return float(np.median(near)) if len(near) else about
 
 
-def _gaussian(values: Map, order: tuple[int, int] = (0, 0)) -> Map:
-    result: Map = ndimage.gaussian_filter(values, NORMAL_SIGMA_PX, order=order, truncate=2.5, mode="nearest")
+def _gaussian(values: Map) -> Map:
+    result: Map = ndimage.gaussian_filter(values, NORMAL_SIGMA_PX, truncate=2.5, mode="nearest")
     return result

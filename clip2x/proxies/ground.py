@@ -15,9 +15,9 @@ REACH = 60.0  # metres to every side that the surface covers; it goes on flat be
 HIGHEST, LOWEST = 1.0, -8.0  # metres against the sensor, between which ground is looked for. Ours: roofs of cars end above, valleys below
 SECTOR_DEG, RING = 3.0, 1.06  # cells that give one candidate each: a sector, and a ring whose outer edge is so many times its inner one. Ours
 KNOT = 6.0  # metres between the knots of the surface: shorter than a crossing, longer than a car is wide. Ours
-STIFFNESS = 3.0  # weight of the surface's second differences against one candidate. Ours
+STIFFNESS = 1.0  # weight of the squared second differences (metres between knots) against one candidate. Ours: follows a crest, not a car
 PLANE_SCALES = (1.0, 0.5, 0.3, 0.2)  # metres: what counts as an outlier gets stricter. Ours
-SURFACE_SCALES = (0.25, 0.15, 0.15, 0.15)
+SURFACE_SCALES = (0.5, 0.3, 0.2, 0.15)
 
 
 def height_above_plane(points: Points) -> Heights:
@@ -78,7 +78,7 @@ def lowest_points(points: Points) -> NDArray[np.int64]:
     sector = np.floor(np.degrees(np.arctan2(points[near, 1], points[near, 0])) / SECTOR_DEG).astype(np.int64)
     ring = np.floor(np.log(distance[near] / NEAREST) / np.log(RING)).astype(np.int64)
     cell = sector * 1000 + ring
-    order = np.lexsort((points[near, 2], cell))
+    order = np.lexsort((*points[near, :2].T, points[near, 2], cell))  # by place among equals, so that the order of the points does not matter
     lowest: NDArray[np.int64] = near[order[np.diff(cell[order], prepend=cell.min(initial=0) - 1) != 0]]
     return lowest
 

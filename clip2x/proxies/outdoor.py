@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clip2x.errors import InputError
 from clip2x.geometry import project_points, transform_points
-from clip2x.proxies.clusters import density_clusters
+from clip2x.proxies.clusters import density_clusters, thinned_clusters
 from clip2x.proxies.ground import height_above_plane, height_above_surface
 from clip2x.types import Camera, Detections, Lifted, Proxy, SceneFrame
 
@@ -98,7 +98,7 @@ class OutdoorLifting:
     boxes overlapping by more than `duplicate_iou`. `duplicate_camera`: the same with a box of another camera, whatever the boxes.
     """
 
-    def __init__(self, *, ground: str = "surface", ground_height: float = 0.15, eps_per_metre: float = 0.05, least_eps: float = 0.3,
+    def __init__(self, *, ground: str = "surface", ground_height: float = 0.15, eps_per_metre: float = 0.05, least_eps: float = 0.2,
                  min_samples: int = 3, eps_bands: Sequence[tuple[float, float, int]] | None = None, context: float = 2.0,
                  outside_weight: float = 2.0, exclusive: bool = True, divide_below: float = 0.8, least_fit: float = 0.1, min_points: int = 5,
                  max_range: float = 60.0, extent: tuple[float, float] = (0.1, 25.0), border_px: float = 2.0, border_share: float = 0.3,
@@ -141,6 +141,8 @@ class OutdoorLifting:
                 raise InputError(f"{name} must be from {low:g} to {high:g}, got {value}.")
         if not 0 <= extent[0] < extent[1]:
             raise InputError(f"extent must be two growing lengths in metres, got {extent}.")
+        if eps_bands is not None and not (eps_bands and all(band[1] > 0 and band[2] >= 1 for band in eps_bands)):
+            raise InputError(f"eps_bands must be (until metres, radius above 0, min_samples from 1) for each band, at least one; got {eps_bands}.")
         self.settings: dict[str, Any] = {
             "ground": ground, "ground_height": ground_height, "eps_per_metre": eps_per_metre, "least_eps": least_eps, "min_samples": min_samples,
             "eps_bands": None if eps_bands is None else [list(band) for band in eps_bands], "context": context, "outside_weight": outside_weight,
@@ -206,11 +208,12 @@ class OutdoorLifting:
 
     def clusters(self, points: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.int64]:
         """Cluster points (N, 3) with radii by distance (N,) from the sensor."""
+        cluster = thinned_clusters if self.context > 0 else density_clusters
         if self.eps_bands is None:
-            return density_clusters(points, np.maximum(self.least_eps, self.eps_per_metre * distance), self.min_samples)
+            return cluster(points, np.maximum(self.least_eps, self.eps_per_metre * distance), self.min_samples)
         until, radius, least = (np.array(column) for column in zip(*self.eps_bands, strict=True))
         band = np.searchsorted(until[:-1], distance, side="right")
-        return density_clusters(points, radius[band].astype(np.float64), least[band])
+        return cluster(points, radius[band].astype(np.float64), least[band])
 
     def wishes(self, frame: SceneFrame, found: Mapping[str, Detections], solid: Solid, rules: Counter[str]) -> list[Wish]:
         """Find the points in and around every box; points are projected once a camera."""
