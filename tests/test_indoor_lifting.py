@@ -117,7 +117,7 @@ def test_floor_and_wall_alone_give_nothing() -> None:
     depth, shown = see([CHAIR])
     lifted = IndoorLifting()(frame_of(depth), boxes((0, 20, 60, 90), (200, 130, 275, 205)))
     assert (shown[20:90, :60] < 0).all() and (shown[130:205, 200:275] < 0).all()
-    assert only_rule(lifted) == "background_only" and lifted.rules["background_only"] == 2
+    assert only_rule(lifted) == "background only" and lifted.rules["background only"] == 2
 
 
 def test_what_stands_on_a_table_is_cut_off_from_it() -> None:
@@ -130,7 +130,7 @@ def test_what_stands_on_a_table_is_cut_off_from_it() -> None:
     precise, complete = quality(frame, shown, lifted, 1, 1)
     assert precise > 0.85 and complete > 0.6
     together = IndoorLifting(facing_up=1.0)(frame, boxes(around(shown, 1)))  # the vase is a part of the table then, which leaves the box
-    assert only_rule(together) == "background_only"
+    assert only_rule(together) == "background only"
 
 
 def test_an_object_before_another_keeps_its_points() -> None:
@@ -151,14 +151,14 @@ def test_a_smaller_box_owns_the_points_and_the_larger_is_counted() -> None:
     left, top, right, bottom = around(shown)
     wide = (left - 30, top - 30, right + 30, bottom)
     lifted = IndoorLifting()(frame_of(depth), boxes(wide, (left, top, right, bottom)))
-    assert only_rule(lifted) == "owned_by_others" and lifted.proxies[0].concept_id == 1
+    assert only_rule(lifted) == "owned by others" and lifted.proxies[0].concept_id == 1
 
 
 def test_an_overlapping_box_of_less_score_is_a_duplicate() -> None:
     depth, shown = see([CHAIR])
     left, top, right, bottom = around(shown)
     lifted = IndoorLifting()(frame_of(depth), boxes((left, top, right, bottom), (left + 2, top, right, bottom)))
-    assert only_rule(lifted) == "duplicate_box" and lifted.proxies[0].concept_id == 0
+    assert only_rule(lifted) == "duplicate box" and lifted.proxies[0].concept_id == 0
 
 
 def test_duplicates_of_duplicates_are_kept() -> None:
@@ -179,7 +179,7 @@ def test_holes_are_never_points_and_do_not_split_an_object() -> None:
     precise, complete = quality(frame, shown, lifted, 0, 0)
     assert precise > 0.9 and complete > 0.8
     depth[rows, columns] = 0
-    assert only_rule(IndoorLifting()(frame_of(depth), boxes((100, 90, 120, 110)))) == "no_depth"
+    assert only_rule(IndoorLifting()(frame_of(depth), boxes((100, 90, 120, 110)))) == "no depth"
 
 
 def test_too_few_points_and_no_main_cluster_and_too_far() -> None:
@@ -187,13 +187,13 @@ def test_too_few_points_and_no_main_cluster_and_too_far() -> None:
     depth, shown = see([small])
     box_px = around(shown, margin=4)
     assert 100 < (shown == 0).sum() < 500
-    assert only_rule(IndoorLifting(min_points=500)(frame_of(depth), boxes(box_px))) == "background_only"
+    assert only_rule(IndoorLifting(min_points=500)(frame_of(depth), boxes(box_px))) == "background only"
     posts: list[Block] = [((x, 2.0, 0.0), (x + 0.06, 2.06, 0.9)) for x in (-0.6, -0.2, 0.2, 0.6)]
     depth, shown = see(posts)
     box_px = around(np.where(shown >= 0, 0, -1))
-    assert only_rule(IndoorLifting(main_share=0.5)(frame_of(depth), boxes(box_px))) == "no_main_cluster"
-    assert only_rule(IndoorLifting(main_share=0.0, min_points=int((shown == 0).sum()) + 300)(frame_of(depth), boxes(box_px))) == "too_few_points"
-    assert only_rule(IndoorLifting(farthest=1.0)(frame_of(depth), boxes(box_px))) == "too_far"
+    assert only_rule(IndoorLifting(main_share=0.5)(frame_of(depth), boxes(box_px))) == "no main cluster"
+    assert only_rule(IndoorLifting(main_share=0.0, min_points=int((shown == 0).sum()) + 300)(frame_of(depth), boxes(box_px))) == "too few points"
+    assert only_rule(IndoorLifting(farthest=1.0)(frame_of(depth), boxes(box_px))) == "too far"
 
 
 def test_boxes_that_cannot_be_used() -> None:
@@ -201,9 +201,9 @@ def test_boxes_that_cannot_be_used() -> None:
     nan, good = float("nan"), around(shown)
     bad = [(nan, 0, 10, 10), (-50, 0, -10, 10), (20, 20, 10, 40), (30, 30, 30.2, 90), (300, 0, 400, 50)]
     lifted = IndoorLifting()(frame_of(depth), boxes(*bad, good))
-    assert only_rule(lifted) == "unusable_box" and lifted.rules["unusable_box"] == 5
+    assert only_rule(lifted) == "unusable box" and lifted.rules["unusable box"] == 5
     assert lifted.proxies[0].concept_id == 5
-    assert only_rule(IndoorLifting()(frame_of(depth), boxes((0, 0, WIDTH, HEIGHT)))) == "cut_by_border"
+    assert only_rule(IndoorLifting()(frame_of(depth), boxes((0, 0, WIDTH, HEIGHT)))) == "cut by border"
     assert not IndoorLifting(most_borders=0)(frame_of(depth), boxes((0, *good[1:]))).proxies
     outside = boxes((good[0], good[1], good[2], HEIGHT + 90.0))
     assert len(IndoorLifting()(frame_of(depth), outside).proxies) == 1
@@ -215,7 +215,7 @@ def test_nothing_in_nothing_out() -> None:
     for found in ({}, boxes()):
         assert IndoorLifting()(frame, found) == Lifted((), Counter(detections=0, proxies=0))
     empty = frame_of(np.zeros_like(depth))
-    assert only_rule(IndoorLifting()(empty, boxes(around(shown)))) == "no_depth"
+    assert only_rule(IndoorLifting()(empty, boxes(around(shown)))) == "no depth"
 
 
 def test_points_that_are_not_numbers_belong_to_nobody() -> None:

@@ -142,7 +142,7 @@ def test_boxes_at_the_border_of_the_picture() -> None:
     for left, seen in ((9.25, False), (7.75, True)):
         scene = Scene(panel(10, left, left + 3, 0, 1.5))
         lifted = lift(scene.frame, {"FRONT": boxes(scene.box(1))})
-        assert (len(lifted.proxies), lifted.rules["cut_by_border"]) == ((1, 0) if seen else (0, 1))
+        assert (len(lifted.proxies), lifted.rules["cut by border"]) == ((1, 0) if seen else (0, 1))
         assert len(lift(scene.frame, {"FRONT": boxes(scene.box(1))}, OutdoorLifting(border_share=0.0)).proxies) == 1
 
 
@@ -154,7 +154,7 @@ def test_one_object_in_two_cameras() -> None:
                  for number, (name, score) in enumerate(zip(("LEFT", "RIGHT"), scores, strict=True))}
         lifted = lift(scene.frame, found)
         assert [proxy.camera for proxy in lifted.proxies] == [kept]
-        assert lifted.rules["duplicate_camera"] == 1
+        assert lifted.rules["duplicate camera"] == 1
 
 
 def test_two_boxes_of_one_object() -> None:
@@ -170,15 +170,15 @@ def test_each_rule_has_its_counter() -> None:
     thing, far = Scene(panel(10, -0.5, 0.5, 0, 1.5)), Scene(panel(22, -0.5, 0.5, 0, 1.5))
     box = thing.box(1)
     for bad in ([nan, 10, 20, 30], [nan] * 4, [30, 10, 20, 40], [10, 10, 10, 40], [-50, 10, -20, 40], [900, 10, 950, 40], [10, 700, 50, 800]):
-        assert lift(thing.frame, {"FRONT": boxes(bad)}).rules["bad_box"] == 1, bad
-    assert lift(thing.frame, {"FRONT": boxes([10, 400, 60, 500])}).rules["no_points"] == 1  # ground only
-    assert lift(thing.frame, {"FRONT": boxes([10, 10, 60, 60])}).rules["no_points"] == 1  # sky
-    assert lift(far.frame, {"FRONT": boxes(far.box(1))}, OutdoorLifting(max_range=20.0)).rules["beyond_range"] == 1
-    assert lift(thing.frame, {"FRONT": boxes(box)}, OutdoorLifting(min_points=500)).rules["too_few_points"] == 1
-    assert lift(thing.frame, {"FRONT": boxes(box)}, OutdoorLifting(extent=(0.1, 1.0))).rules["implausible_extent"] == 1
-    assert lift(thing.frame, {"FRONT": boxes(box)}, OutdoorLifting(min_samples=900)).rules["no_cluster"] == 1
+        assert lift(thing.frame, {"FRONT": boxes(bad)}).rules["bad box"] == 1, bad
+    assert lift(thing.frame, {"FRONT": boxes([10, 400, 60, 500])}).rules["no points"] == 1  # ground only
+    assert lift(thing.frame, {"FRONT": boxes([10, 10, 60, 60])}).rules["no points"] == 1  # sky
+    assert lift(far.frame, {"FRONT": boxes(far.box(1))}, OutdoorLifting(max_range=20.0)).rules["beyond range"] == 1
+    assert lift(thing.frame, {"FRONT": boxes(box)}, OutdoorLifting(min_points=500)).rules["too few points"] == 1
+    assert lift(thing.frame, {"FRONT": boxes(box)}, OutdoorLifting(extent=(0.1, 1.0))).rules["implausible extent"] == 1
+    assert lift(thing.frame, {"FRONT": boxes(box)}, OutdoorLifting(min_samples=900)).rules["no cluster"] == 1
     wall = Scene(panel(10, -12, 12, 0, 4))
-    assert lift(wall.frame, {"FRONT": boxes([380, 290, 420, 330])}).rules["poor_fit"] == 1  # a window of a wall
+    assert lift(wall.frame, {"FRONT": boxes([380, 290, 420, 330])}).rules["poor fit"] == 1  # a window of a wall
     assert lift(wall.frame, {"FRONT": boxes(full, full)}).rules["duplicate"] == 1
 
 
@@ -188,13 +188,13 @@ def test_nothing_found_and_nothing_seen() -> None:
         assert lift(scene.frame, found).proxies == ()
     empty = replace(scene.frame, points=np.zeros((0, 3), dtype=np.float32))
     for lifting in (OutdoorLifting(), OutdoorLifting.plain()):
-        assert lift(empty, {"FRONT": boxes(scene.box(1))}, lifting).rules["no_points"] == 1
+        assert lift(empty, {"FRONT": boxes(scene.box(1))}, lifting).rules["no points"] == 1
 
 
 def test_the_own_car_is_no_object() -> None:
     bonnet = panel(2.0, -1.0, 1.0, 0.2, 1.2)
     scene = Scene(bonnet)
-    assert lift(scene.frame, {"FRONT": boxes(scene.box(1))}).rules["no_points"] == 1
+    assert lift(scene.frame, {"FRONT": boxes(scene.box(1))}).rules["no points"] == 1
 
 
 def crowded() -> tuple[SceneFrame, dict[str, Detections]]:

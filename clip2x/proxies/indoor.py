@@ -21,8 +21,8 @@ from clip2x.proxies.foreground import Segments, grabcut, look_at, opencv, segmen
 from clip2x.types import Camera, Detections, Lifted, Proxy, SceneFrame
 
 BACKGROUNDS = ("segments", "grabcut")
-RULES = ("unusable_box", "cut_by_border", "duplicate_box", "no_depth", "too_far", "background_only", "owned_by_others", "no_main_cluster",
-         "too_few_points")
+RULES = ("unusable box", "cut by border", "duplicate box", "no depth", "too far", "background only", "owned by others", "no main cluster",
+         "too few points")
 """Names under which a detection is dropped, in the order in which they are asked."""
 PIXEL_NAMES = ("u_px", "v_px")
 BORDER_PX = 2.0  # ours: what a detector's box misses of the border
@@ -125,11 +125,11 @@ class _Picture:
         chosen: dict[int, Index] = {}
         for number in np.lexsort((np.arange(len(area)), area)).tolist():
             if not usable[number]:
-                rule, points = "unusable_box", None
+                rule, points = "unusable box", None
             elif borders[number] > self.settings["most_borders"]:
-                rule, points = "cut_by_border", None
+                rule, points = "cut by border", None
             elif repeated[number]:
-                rule, points = "duplicate_box", None
+                rule, points = "duplicate box", None
             else:
                 left, top, right, bottom = edges[number].tolist()
                 rule, points = self._choose(left, top, right, bottom)
@@ -146,26 +146,26 @@ class _Picture:
         least, pixel, label = self.settings["min_points"], self.pixel[inside], self.pieces.label[inside]
         there = pixel >= 0
         if there.sum() < least:
-            return "no_depth", None
+            return "no depth", None
         if (there & ~self.far[inside]).sum() < least:
-            return "too_far", None
+            return "too far", None
         counts = np.bincount(label[label >= 0], minlength=self.pieces.count)
         keep = (label >= 0) & (counts >= self.needed)[label]
         if self.rgb is not None:
             keep &= grabcut(self.rgb, (left, top, right, bottom))
         if keep.sum() < least:
-            return "background_only", None
+            return "background only", None
         free = keep & ~self.owned[inside]
         if free.sum() < least:
-            return "owned_by_others", None
+            return "owned by others", None
         points = pixel[free]
         cluster = clusters(self.frame.points[points], self.settings["voxel"], self.settings["reach"])
         sizes = np.bincount(cluster)
         largest = int(sizes.argmax())
         if sizes[largest] < self.settings["main_share"] * len(points):
-            return "no_main_cluster", None
+            return "no main cluster", None
         if sizes[largest] < least:
-            return "too_few_points", None
+            return "too few points", None
         rows, columns = np.nonzero(free)
         mine = cluster == largest
         self.owned[top + rows[mine], left + columns[mine]] = True

@@ -27,17 +27,17 @@ EGO_X, EGO_Y = 1.5, 2.5  # metres in the LiDAR's frame (y to the front): nearer 
 MIN_DEPTH = 1.0  # metres: third party, nuscenes-devkit (map_pointcloud_to_image)
 EDGE_PX = 1.0  # pixels along the border of a picture that no point may lie in: third party, nuscenes-devkit
 
-BAD_BOX = "bad_box"
-NO_POINTS = "no_points"
-NO_CLUSTER = "no_cluster"
+BAD_BOX = "bad box"
+NO_POINTS = "no points"
+NO_CLUSTER = "no cluster"
 OCCLUDED = "occluded"
-POOR_FIT = "poor_fit"
-TOO_FEW_POINTS = "too_few_points"
-BEYOND_RANGE = "beyond_range"
-IMPLAUSIBLE_EXTENT = "implausible_extent"
-CUT_BY_BORDER = "cut_by_border"
+POOR_FIT = "poor fit"
+TOO_FEW_POINTS = "too few points"
+BEYOND_RANGE = "beyond range"
+IMPLAUSIBLE_EXTENT = "implausible extent"
+CUT_BY_BORDER = "cut by border"
 DUPLICATE = "duplicate"
-DUPLICATE_CAMERA = "duplicate_camera"
+DUPLICATE_CAMERA = "duplicate camera"
 RULES = (BAD_BOX, NO_POINTS, NO_CLUSTER, OCCLUDED, POOR_FIT, TOO_FEW_POINTS, BEYOND_RANGE, IMPLAUSIBLE_EXTENT, CUT_BY_BORDER, DUPLICATE,
          DUPLICATE_CAMERA)
 """The rules that drop a detection, each under its name in `Lifted.rules`; `OutdoorLifting` says when."""
@@ -90,12 +90,12 @@ class OutdoorLifting:
     by other such boxes too (a row of touching barriers) is cut: each point goes to the box in whose middle it lies most.
 
     Every detection ends as a proxy or under one of these rules:
-    `bad_box`: NaN, no area, or outside the picture. `no_points`: nothing but ground in it. `no_cluster`: single points only.
-    `occluded`: all its points went to other boxes. `poor_fit`: the best fit is below `least_fit`. `too_few_points`: fewer than `min_points`.
-    `beyond_range`: the points' median distance is above `max_range`. `implausible_extent`: their longest side is outside `extent`.
-    `cut_by_border`: the box touches the border of the picture, beyond which most of the cluster lies (`border_share`).
+    `bad box`: NaN, no area, or outside the picture. `no points`: nothing but ground in it. `no cluster`: single points only.
+    `occluded`: all its points went to other boxes. `poor fit`: the best fit is below `least_fit`. `too few points`: fewer than `min_points`.
+    `beyond range`: the points' median distance is above `max_range`. `implausible extent`: their longest side is outside `extent`.
+    `cut by border`: the box touches the border of the picture, beyond which most of the cluster lies (`border_share`).
     `duplicate`: shares more than `duplicate_share` of the points (of the smaller of the two) with a better scored box of the same camera, the
-    boxes overlapping by more than `duplicate_iou`. `duplicate_camera`: the same with a box of another camera, whatever the boxes.
+    boxes overlapping by more than `duplicate_iou`. `duplicate camera`: the same with a box of another camera, whatever the boxes.
     """
 
     def __init__(self, *, ground: str = "surface", ground_height: float = 0.15, eps_per_metre: float = 0.05, least_eps: float = 0.2,
