@@ -103,6 +103,8 @@ bench: $(STAMP) $(if $(DATA),,$(MINI_PAIRS))  ## speed of the parts that matter,
 	$(BIN)/python benchmarks/depth_step.py --root $(or $(DATA),$(MINI)/miniworld)
 	$(BIN)/python benchmarks/readers.py --root $(or $(DATA),$(MINI)/miniworld)
 	$(BIN)/python benchmarks/nuscenes_tables.py --scale 0.1
+	$(BIN)/python benchmarks/lifting.py --root $(or $(DATA),$(MINI)/miniworld)
+	$(BIN)/python benchmarks/triplet_store.py --triplets 50000
 
 doctor: $(STAMP)  ## versions, devices, what is missing
 	@$(BIN)/clip2x doctor

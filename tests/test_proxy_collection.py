@@ -14,8 +14,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
+import torch
 from conftest import REPO, collect_arguments
+from test_transformers_detectors import save_owlv2
 
 from clip2x.data.readers import open_frames
 from clip2x.data.triplets.store import TripletStore
@@ -153,6 +156,30 @@ def test_kill_9_ten_times(tiny_world: Path, tiny_clip: Path, collected: Path, tm
             break
     assert kills >= 3
     assert content(tmp_path / "store") == content(collected)
+
+
+@pytest.mark.slow
+def test_full_profile_runs_on_two_processes_and_goes_on(tiny_world: Path, tmp_path: Path) -> None:
+    """The full YAML with a tiny random OWLv2 and a random ViT-B/32 in OpenAI's layout: some frames, then the rest with one process."""
+    (tmp_path / "owlv2").mkdir()
+    save_owlv2(tmp_path / "owlv2")
+    model = open_clip.create_model("ViT-B-32-quickgelu", load_weights=False)
+    state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    torch.save({**state, "input_resolution": torch.tensor(224), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)},
+               tmp_path / "ViT-B-32.pt")
+    command = [sys.executable, "-m", "stages", "predict", "--config", "collect_proxies", "--data.root", str(tiny_world), "--data.num_workers", "0",
+               "--data.frames", "[nuscenes/v1.0-mini/mini_train, sunrgbd/objects10/train]", "--data.cache", str(tmp_path / "cache"),
+               "--model.output", str(tmp_path / "store"), "--model.detector.model", str(tmp_path / "owlv2"), "--model.detector.precision", "fp32",
+               "--model.detector.suppression.min_score", "0.0", "--model.detector.suppression.max_boxes", "5", "--model.lifting_workers", "1",
+               "--model.embed.pretrained", str(tmp_path / "ViT-B-32.pt"), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    for extra in (["--data.limit", "2", "--trainer.devices", "2", "--trainer.strategy", "ddp"], ["--trainer.devices", "1"]):
+        subprocess.run([*command, *extra], cwd=REPO, check=True, capture_output=True, timeout=600)
+    store = TripletStore(tmp_path / "store")
+    assert store.num_frames == sum(len(open_frames(name, tiny_world)) for name in SETS) and store.complete
+    assert store.index["settings"]["detector"]["kind"] == "Owlv2Detector" and len(store.index["vocabulary"]["concepts"]) == 1203
+    assert [(kind["embed_dim"], kind["complete"]) for kind in store.index["embeddings"]] == [(512, True)]
+    config = store.index["provenance"]["config"]
+    assert config["data"]["batch_size"] == 1 and config["model"]["init_args"]["max_points"] == 4096
 
 
 def test_detections_of_another_program(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ CONTRACT = {"dataset", "variant", "split", "method", "num_samples", "num_classes
             "majority", "interval", "prompts", "seed", "protocol", "gain", "step", "apart"}
 WITHOUT_CHECKPOINT = ["CLIP depth views r=0.02", "CLIP depth views r=0.045", "PointCLIP projection", "PointCLIP V2 projection"]
 TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
-TESTED_THERE = {"pretrain_depth", "mini/pretrain_depth", "mini/pretrain_depth_unseen"}  # test_depth_pretraining.py
+TESTED_THERE = {"pretrain_depth", "mini/pretrain_depth", "mini/pretrain_depth_unseen",  # test_depth_pretraining.py
+                "collect_proxies", "mini/collect_proxies"}  # test_proxy_collection.py
 
 
 def test_every_stage_yaml_is_run_by_a_test() -> None:
