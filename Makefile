@@ -56,11 +56,15 @@ $(error PROFILE is '$(PROFILE)'; it must be mini or full)
 endif
 MINI_PAIRS := $(MINI)/miniworld/shapenet/rendering/rendering.json
 ifneq ($(DETECTIONS),)
-DETECTOR_ARGS := --model.vocabulary $(or $(VOCABULARY),lvis) --model.detector CocoDetections --model.detector.files '[$(DETECTIONS)]'
+DETECTOR_ARGS := --model.vocabulary $(or $(VOCABULARY),lvis) --model.detector CocoDetections --model.detector.files '[$(DETECTIONS)]' \
+  --model.detector.suppression '{min_score: 0.0, min_side_px: 10.0}'
 else
 DETECTOR_ARGS := $(if $(VOCABULARY),--model.vocabulary $(VOCABULARY)) $(if $(filter mini,$(PROFILE)),--model.detector.clip.model $(MODEL) \
   --model.detector.clip.pretrained $(WEIGHTS) \
   --model.detector.proposals.files '[$(MINI)/miniworld/detections/nuscenes_boxes.json$(comma)$(MINI)/miniworld/detections/sunrgbd_boxes.json]')
+endif
+ifneq ($(and $(filter mini,$(PROFILE)),$(filter collect-proxies,$(MAKECMDGOALS)),$(DATA)),)
+$(if $(DETECTIONS),,$(error the mini profile has boxes of its own mini-world only; with DATA=$(DATA) give DETECTIONS too, or PROFILE=full))
 endif
 CLIP_ARGS := --model.clip.model $(MODEL) --model.clip.pretrained $(WEIGHTS)
 
@@ -152,7 +156,7 @@ collect-proxies: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(STAMP)  ## CLIP2: mine text-im
 	$(BIN)/clip2x report-proxies $(STORE) --root $(EVAL_DATA)
 
 embed-proxies: $(WEIGHTS_NEEDS) $(STAMP)  ## add the embeddings of another CLIP (CLIP=, PRETRAINED=) to the triplets in STORE
-	$(BIN)/clip2x embed-proxies $(STORE) --clip $(MODEL) --pretrained $(WEIGHTS)
+	$(BIN)/clip2x embed-proxies $(STORE) --clip $(MODEL) --pretrained $(WEIGHTS) $(ARGS)
 
 eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE))$(filter pretrain-depth,$(MAKECMDGOALS)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT))) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
 	$(BIN)/python -m stages test $(call CONFIG,eval_zeroshot) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \

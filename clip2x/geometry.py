@@ -220,3 +220,20 @@ def points_in_box(points: NDArray[np.floating[Any]], centre: NDArray[np.floating
     x, y, z = (np.abs(along_axes) <= np.asarray(size) / 2).T  # not .all(axis=1): short rows make that twice as slow
     inside: NDArray[np.bool_] = x & y & z
     return inside
+
+
+def box_iou(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Divide the common area of rectangles by their joint area (intersection over union).
+
+    Args:
+        first: (M, 4) left, top, right, bottom, pixels; or (4,) for one.
+        second: (K, 4), likewise.
+
+    Returns:
+        (M, K); 0 where neither has an area.
+    """
+    one, other = np.asarray(first, dtype=np.float64).reshape(-1, 1, 4), np.asarray(second, dtype=np.float64).reshape(1, -1, 4)
+    common = (np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])).clip(min=0.0).prod(axis=-1)
+    joint = (one[..., 2:] - one[..., :2]).prod(axis=-1) + (other[..., 2:] - other[..., :2]).prod(axis=-1) - common
+    share: NDArray[np.float64] = np.divide(common, joint, out=np.zeros_like(common), where=joint > 0)
+    return share

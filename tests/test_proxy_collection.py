@@ -18,6 +18,7 @@ import open_clip
 import pytest
 import torch
 from conftest import REPO, collect_arguments
+from PIL import Image
 from test_transformers_detectors import save_owlv2
 
 from clip2x.data.readers import open_frames
@@ -138,24 +139,38 @@ def test_two_processes_give_the_same(tiny_world: Path, tiny_clip: Path, collecte
 
 
 @pytest.mark.slow
-def test_kill_9_ten_times(tiny_world: Path, tiny_clip: Path, collected: Path, tmp_path: Path) -> None:
-    """A process that is really killed, at random moments from the first stored frame on, and started again by the same command."""
-    command = [sys.executable, "-m", "stages", *collect_arguments(tiny_world, tiny_clip, tmp_path / "store"), "--model.shard_frames", "2",
-               "--model.lifting_workers", "1"]
+def test_kill_9_ten_times(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    """Processes that are really killed, each after it stored a frame or more, and started again by the same command; every other time the
+    lifting process is not killed with them.
+    """
+    sets = "[nuscenes/v1.0-mini/mini_train, nuscenes/v1.0-mini/mini_val, sunrgbd/objects10/train, sunrgbd/objects10/test]"
+
+    def command(folder: Path) -> list[str]:
+        return [sys.executable, "-m", "stages", *collect_arguments(tiny_world, tiny_clip, folder), "--model.shard_frames", "3",
+                "--model.lifting_workers", "1", "--data.frames", sets]
+
+    def finished() -> int:
+        store = tmp_path / "store"
+        return len(list(store.glob("pending/[!.]*.h5"))) + sum(json.loads(path.read_text())["frames"] for path in store.glob("shard-*.json"))
+
     rng, kills = random.Random(0), 0
-    for _ in range(30):
-        process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while True:
+        before = finished()
+        process = subprocess.Popen(command(tmp_path / "store"), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   start_new_session=True)
         start = time.monotonic()
-        while process.poll() is None and not any((tmp_path / "store").glob("pending/*.h5")) and time.monotonic() - start < 120:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.6))
-        if process.poll() is None and kills < 10:
-            os.killpg(process.pid, signal.SIGKILL)
+        while kills < 10 and process.poll() is None and finished() <= before and time.monotonic() - start < 120:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.01))
+        if kills < 10 and process.poll() is None:
+            (os.kill if kills % 2 else os.killpg)(process.pid, signal.SIGKILL)
             kills += 1
         if process.wait() == 0:
             break
-    assert kills >= 3
-    assert content(tmp_path / "store") == content(collected)
+    assert kills >= 5
+    subprocess.run(command(tmp_path / "straight"), cwd=REPO, check=True, capture_output=True, timeout=300)
+    assert content(tmp_path / "store") == content(tmp_path / "straight")
+    assert TripletStore(tmp_path / "store").verify(deep=True) == []
 
 
 @pytest.mark.slow
@@ -187,7 +202,7 @@ def test_detections_of_another_program(tiny_world: Path, tiny_clip: Path, tmp_pa
     truth = json.loads((tiny_world / "detections" / "sunrgbd_boxes.json").read_text())
     truth["categories"] = [{"id": 0, "name": "couch"}, {"id": 1, "name": "thingummy"}]
     for number, annotation in enumerate(truth["annotations"]):
-        annotation["category_id"] = number % 2
+        annotation.update(category_id=number % 2, score=0.1 + 0.001 * number)
     file = tmp_path / "boxes.json"
     file.write_text(json.dumps(truth))
     arguments = collect_arguments(tiny_world, tiny_clip, tmp_path / "store")
@@ -195,9 +210,9 @@ def test_detections_of_another_program(tiny_world: Path, tiny_clip: Path, tmp_pa
         place = arguments.index(option)
         del arguments[place : place + 2]
     run_stage([*arguments, "--model.detector", "CocoDetections", "--model.detector.files", f"[{file}]", "--model.vocabulary", "lvis",
-               "--data.frames", "[sunrgbd/objects10/train]"])
+               "--model.detector.suppression", "{min_score: 0.0, min_side_px: 10.0}", "--data.frames", "[sunrgbd/objects10/train]"])
     store = TripletStore(tmp_path / "store")
-    assert set(store.index["classes"]) == {"sofa"}
+    assert set(store.index["classes"]) == {"sofa"} and store.scores.max() < 0.2
     rules = store.index["data"]["sunrgbd/objects10/train"]["rules"]
     frames = open_frames("sunrgbd/objects10/train", tiny_world)
     numbers = {image["id"] for image in truth["images"] if image["file_name"] in set(frames.picture_keys(range(len(frames))))}
@@ -252,6 +267,8 @@ def test_a_damaged_frame_stops_the_run_or_is_listed(damage, message: str, tiny_w
     assert "1 frames could not be read" in capsys.readouterr().out
     total = len(open_frames("sunrgbd/objects10/train", tiny_world))
     assert TripletStore(tmp_path / "store").index["num_frames"] == total - 1
+    run_stage([*arguments, "--data.on_bad_sample", "skip", "--data.max_bad_share", "0.5"])  # nothing was mended: the same again
+    assert TripletStore(tmp_path / "store").index["num_frames"] == total - 1
     shutil.rmtree(world / "sunrgbd")
     shutil.copytree(tiny_world / "sunrgbd", world / "sunrgbd")  # mended
     run_stage([*arguments, "--data.on_bad_sample", "skip"])
@@ -286,6 +303,24 @@ def test_bad_input_is_one_line(extra: list[str], kind: type, message: str, tiny_
         run_stage([*collect_arguments(tiny_world, tiny_clip, tmp_path / "store"), *extra])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_was_cut_short_is_not_complete(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    arguments = collect_arguments(tiny_world, tiny_clip, tmp_path / "store")
+    run_stage([*arguments, "--trainer.limit_predict_batches", "1", "--data.batch_size", "2"])
+    assert (TripletStore(tmp_path / "store").complete, TripletStore(tmp_path / "store").num_frames) == (False, 2)
+    run_stage(arguments)
+    assert TripletStore(tmp_path / "store").complete
+
+
+def test_a_picture_of_another_size_is_named(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    world = _copy(tiny_world, tmp_path / "world")
+    path = sorted(world.glob("nuscenes/samples/CAM_FRONT/*.jpg"))[0]
+    with Image.open(path) as picture:
+        picture.resize((80, 45)).save(path)
+    with pytest.raises(BadFileError, match="80 x 45 pixels, its camera 160 x 90"):
+        run_stage([*collect_arguments(world, tiny_clip, tmp_path / "store"), "--data.on_bad_sample", "raise", "--data.frames",
+                   "[nuscenes/v1.0-mini/mini_train, nuscenes/v1.0-mini/mini_val]"])
 
 
 def test_other_settings_are_refused(tiny_world: Path, tiny_clip: Path, collected: Path) -> None:

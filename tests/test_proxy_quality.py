@@ -16,7 +16,6 @@ from clip2x.data.readers import open_frames
 from clip2x.evaluation.annotated_objects import (
     ObjectNames,
     annotated_objects,
-    box_overlaps,
     perfect_boxes,
     plain_words,
     points_in_boxes,
@@ -33,7 +32,7 @@ from clip2x.evaluation.proxy_quality import (
     range_name,
     wilson_interval,
 )
-from clip2x.geometry import inverse_transform, points_in_box, project_points, rigid_transform, rotation_from_quaternion, transform_points
+from clip2x.geometry import box_iou, inverse_transform, points_in_box, project_points, rigid_transform, rotation_from_quaternion, transform_points
 from clip2x.manifest import load_manifest
 from clip2x.types import Box2D, Box3D, Camera, Detections, Lifted, Proxy, SceneFrame
 
@@ -107,7 +106,7 @@ def test_rectangles_agree_with_many_points_of_the_box() -> None:
 
 
 def test_overlaps_by_hand() -> None:
-    overlaps = box_overlaps(np.array([[0.0, 0, 2, 2], [5, 5, 5, 5]]), np.array([[1.0, 1, 3, 3], [0, 0, 2, 2], [2, 0, 4, 2], [5, 5, 5, 5]]))
+    overlaps = box_iou(np.array([[0.0, 0, 2, 2], [5, 5, 5, 5]]), np.array([[1.0, 1, 3, 3], [0, 0, 2, 2], [2, 0, 4, 2], [5, 5, 5, 5]]))
     np.testing.assert_allclose(overlaps, [[1 / 7, 1, 0, 0], [0, 0, 0, 0]])
 
 

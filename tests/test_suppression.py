@@ -15,7 +15,8 @@ from torchvision.ops import batched_nms, nms
 from torchvision.ops import box_iou as torchvision_iou
 
 from clip2x.errors import InputError
-from clip2x.proxies.suppression import RULES, Found, Suppression, box_iou, suppress
+from clip2x.geometry import box_iou
+from clip2x.proxies.suppression import RULES, Found, Suppression, suppress
 
 LOOSE = Suppression(min_side_px=0.0, max_share=1.0, max_boxes=10_000)
 

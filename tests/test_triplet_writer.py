@@ -198,9 +198,11 @@ def test_leftover_files_of_one_run_go_into_the_shards_of_the_next(tmp_path: Path
     (folder / ".shard-0000-x.h5").write_bytes(b"half")
     writer = TripletWriter(folder, ABOUT, shard_frames=3)
     assert writer.done == {(frame.data, frame.frame) for frame in frames(5)}
-    assert [shard.num_frames for shard in map(Shard, sorted(folder.glob("shard-*.h5")))] == [3], "as many as fill a shard; the others wait"
-    for number in range(4, 7):
-        writer.add(make_frame(number))
+    assert not list(folder.glob("shard-*.h5")), "opening a store writes no shard: embeddings of it would be made before there is a device"
+    writer.add(make_frame(4))  # done before
+    writer.add(make_frame(5))
+    assert [shard.num_frames for shard in map(Shard, sorted(folder.glob("shard-*.h5")))] == [3, 3]
+    writer.add(make_frame(6))
     writer.close()
     assert holds(TripletStore(folder), frames(7)) and not list(folder.glob(".*"))
 

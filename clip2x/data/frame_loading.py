@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -14,7 +16,8 @@ from clip2x.data.entries import spread
 from clip2x.data.faults import REPORTED
 from clip2x.data.frames import FrameDataset
 from clip2x.data.images import read_image
-from clip2x.types import SceneFrame
+from clip2x.errors import BadFileError, DataNotFoundError
+from clip2x.types import Camera, SceneFrame
 
 FrameName = tuple[str, str]
 """`manifest/variant/split` and the token of a frame."""
@@ -28,6 +31,7 @@ class LoadedFrame:
     frame: None if it could not be read; `problem` then says why.
     pictures: camera -> (H, W, 3) uint8, where pictures are decoded in advance. Tensors, which travel between processes without a copy.
     keys: camera -> the picture's path below the data set's folder, as detection files name it.
+    missing: how many cameras of the data set have no picture in this frame.
     """
 
     index: int
@@ -37,6 +41,7 @@ class LoadedFrame:
     pictures: dict[str, Tensor] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     problem: str = ""
+    missing: int = 0
 
 
 class LoadedFrames(Dataset[list[LoadedFrame]]):
@@ -93,11 +98,26 @@ class LoadedFrames(Dataset[list[LoadedFrame]]):
         token = data.tokens[position]
         try:
             frame = data.frame(token)
+            if not frame.cameras:
+                raise DataNotFoundError(f"{data.folder}: frame {token} has no picture ({' '.join(frame.notes) or 'no camera'}).")
             keys = {camera.name: camera.file.relative_to(data.folder).as_posix() for camera in frame.cameras}
-            pictures = {camera.name: torch.from_numpy(read_image(camera.file).copy()) for camera in frame.cameras} if self.with_pixels else {}
+            pictures = {camera.name: torch.from_numpy(read_picture(camera).copy()) for camera in frame.cameras} if self.with_pixels else {}
         except REPORTED as error:
             if not self.skip_bad:
                 raise
             return LoadedFrame(index, name, token, None, problem=" ".join(str(error).split()))
-        return LoadedFrame(index, name, token, frame, pictures, keys)
+        return LoadedFrame(index, name, token, frame, pictures, keys, missing=len(data.manifest.sensors) - 1 - len(frame.cameras))
+
+
+def read_picture(camera: Camera) -> NDArray[np.uint8]:
+    """Read the picture of a camera, (H, W, 3) uint8.
+
+    Raises:
+        DataNotFoundError, BadFileError: As `read_image`; also if it has another size than the camera: boxes and points would not fit it.
+    """
+    picture = read_image(camera.file)
+    if picture.shape[:2] != (camera.height_px, camera.width_px):
+        raise BadFileError(f"{camera.file}: the picture is {picture.shape[1]} x {picture.shape[0]} pixels, its camera {camera.width_px} x "
+                           f"{camera.height_px}; get the file again (scaled copies do not fit the calibration).")
+    return picture
 

@@ -53,7 +53,7 @@ class _Worker:
 def prepare_workers(preload: str) -> None:
     """Let the process that workers are copied from load a module, while the caller goes on; without effect if it runs already."""
     CONTEXT.set_forkserver_preload([preload])
-    with _quiet_start():
+    with quiet_start():
         forkserver.ensure_running()
 
 
@@ -104,7 +104,7 @@ def each_result(work: Callable[[Task], Result], tasks: Iterable[Task], workers: 
 def _started(work: Callable[[Any], Any]) -> _Worker:
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_serve, args=(work, theirs), daemon=True)
-    with _quiet_start():
+    with quiet_start():
         process.start()
     theirs.close()  # so that the death of the process ends the pipe
     return _Worker(process, ours)
@@ -161,7 +161,7 @@ def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
 
 
 @contextmanager
-def _quiet_start() -> Iterator[None]:
+def quiet_start() -> Iterator[None]:
     """Start processes with one thread for linear algebra, and deaf to Ctrl-C before they run a line of ours."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -177,3 +177,16 @@ def _quiet_start() -> Iterator[None]:
                 os.environ[name] = value
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
+
+
+def leave_with_parent() -> None:
+    """End this process when the one that started it ends, however that comes; for processes of a `ProcessPoolExecutor`, which outlive a kill."""
+    parent = multiprocessing.parent_process()
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if parent is not None:
+        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

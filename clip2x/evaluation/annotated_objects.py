@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip2x.evaluation.metrics import plain_name
-from clip2x.geometry import inverse_transform, points_in_box, project_points, rigid_transform, transform_points
+from clip2x.geometry import box_iou, inverse_transform, points_in_box, project_points, rigid_transform, transform_points
 from clip2x.manifest import Manifest
 from clip2x.types import Box2D, Box3D, Camera, Detections, SceneFrame
 
@@ -175,22 +175,12 @@ def project_boxes(boxes: Sequence[Box3D], camera: Camera) -> list[Rectangle | No
     return [None if rectangle is None or min(rectangle[2:] - rectangle[:2]) <= 0 else rectangle for rectangle in found]
 
 
-def box_overlaps(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Compare rectangles (N, 4) with rectangles (M, 4): intersection over union, (N, M), 0 where both have no area."""
-    a, b = np.asarray(first, dtype=np.float64).reshape(-1, 1, 4), np.asarray(second, dtype=np.float64).reshape(1, -1, 4)
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
-    common = sides.prod(axis=-1)
-    union = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - common
-    overlaps: NDArray[np.float64] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return overlaps
-
-
 def _take_drawn(rectangles: list[Rectangle | None], boxes: Sequence[Box3D], drawn: Sequence[Box2D]) -> None:
     """Replace projected rectangles by drawn ones of the same name, best overlap first."""
     rows = [row for row, rectangle in enumerate(rectangles) if rectangle is not None]
     if not rows or not drawn:
         return
-    overlaps = box_overlaps(np.array([rectangles[row] for row in rows]), np.array([box.box_px for box in drawn]))
+    overlaps = box_iou(np.array([rectangles[row] for row in rows]), np.array([box.box_px for box in drawn]))
     overlaps[np.array([[boxes[row].name != box.name for box in drawn] for row in rows])] = 0
     while overlaps.max() > 0:
         row, column = divmod(int(overlaps.argmax()), len(drawn))

@@ -15,11 +15,11 @@ from clip2x.evaluation.annotated_objects import (
     AnnotatedObject,
     ObjectNames,
     annotated_objects,
-    box_overlaps,
     perfect_boxes,
     plain_words,
     points_in_boxes,
 )
+from clip2x.geometry import box_iou
 from clip2x.types import Detections, Lifted, SceneFrame
 
 MATCH_OVERLAP = 0.3
@@ -99,7 +99,7 @@ def match_proxies(frame: SceneFrame, candidates: Sequence[Candidate], names: Obj
     for candidate, inside, anywhere in zip(candidates, counts, in_any, strict=True):
         rows = [row for row, item in enumerate(objects) if candidate.camera in item.rectangles]
         rectangles = np.array([objects[row].rectangles[candidate.camera] for row in rows]).reshape(-1, 4)
-        overlaps = dict(zip(rows, box_overlaps(candidate.box_px, rectangles)[0].tolist(), strict=True))
+        overlaps = dict(zip(rows, box_iou(candidate.box_px, rectangles)[0].tolist(), strict=True))
         words = plain_words(candidate.words)
         named = {row: overlap for row, overlap in overlaps.items() if words & objects[row].names}
         for matching, allowed in zip(MATCHINGS, (named, overlaps), strict=True):

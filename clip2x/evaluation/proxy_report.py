@@ -154,10 +154,10 @@ def _round_up(value: float) -> float:
 def _quality(store: TripletStore, name: str, root: Path, limit: int, cache: Path | None, shown: Collection[int],
              verdicts: dict[int, str]) -> dict[str, Any]:
     """Compare the triplets of a data set with its annotated boxes; says under `skipped` why it cannot be done."""
-    settings = store.index.get("settings") or {}
-    sweeps, max_points = int(settings.get("sweeps", 1)), int(settings.get("max_points", 1))
+    source = (store.index.get("sources") or {}).get(name) or {}
+    sweeps, max_points = int(source.get("sweeps", 1)), int(source.get("max_points", 1))
     try:
-        frames = open_frames(name, root, sweeps=sweeps, depth=settings.get("depth", "raw"), cache=cache)
+        frames = open_frames(name, root, sweeps=sweeps, depth=source.get("depth", "raw"), cache=cache)
     except (DataNotFoundError, InputError, BadFileError) as error:
         return {"skipped": str(error)}
     words = concept_words(store.index.get("vocabulary") or {})

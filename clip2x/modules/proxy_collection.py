@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
+from numpy.typing import NDArray
 
 from clip2x.data.faults import BadSample, BadSampleLog
 from clip2x.data.frame_loading import LoadedFrame, LoadedFrames
@@ -22,6 +24,7 @@ from clip2x.data.triplets.embeddings import CropEncoder
 from clip2x.data.triplets.index import read_index
 from clip2x.data.triplets.tools import embed_proxies
 from clip2x.data.triplets.writer import TripletWriter
+from clip2x.data.worker_pool import leave_with_parent, quiet_start
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import BadFileError, InputError
 from clip2x.modules.gathering import gathered_objects
@@ -35,6 +38,7 @@ from clip2x.proxies.vocabulary import load_vocabulary
 from clip2x.storage import check_writable
 from clip2x.types import FrameTriplets
 
+MISSING = "picture is missing"  # counts pictures, as do other rules whose name begins with "picture "
 AHEAD = 2  # frames per lifting process that wait for it; ours: bounds memory, keeps the processes busy
 
 
@@ -69,7 +73,10 @@ class ProxyCollection(LightningModule):
         self.maker = TripletMaker(indoor=indoor or IndoorLifting(), outdoor=outdoor or OutdoorLifting(), cropping=cropping or Cropping(),
                                   max_points=max_points, seed=seed)
         self.lifting_workers = lifting_workers
+        self.num_written = 0
         self._writer: TripletWriter | None = None
+        self.encoder: CropEncoder | None = None
+        self._rotations: dict[str, NDArray[np.float64]] = {}
 
     @property
     def frames(self) -> LoadedFrames:
@@ -98,13 +105,16 @@ class ProxyCollection(LightningModule):
         self.detector.prepare(self.vocabulary)
         self.frames.with_pixels = self.detector.needs_pixels
         notes = list(self.frames.notes)
+        notes += [f"{rule}: {count:,}." for rule, count in self.detector.check_pictures(self.frames.picture_keys()).items()]
         if self.trainer.is_global_zero:
-            notes += [f"{rule}: {count:,}." for rule, count in self.detector.check_pictures(self.frames.picture_keys()).items()]
+            for path in self.output.glob("unreadable-rank*.jsonl"):  # of an earlier run; what was mended since is looked at again
+                path.unlink(missing_ok=True)
         self.encoder = None if self.embed is None else CropEncoder.of(self.embed)
         self._writer = TripletWriter(self.output, self._about(), rank=self.trainer.global_rank, world_size=self.trainer.world_size,
                                      barrier=self.trainer.strategy.barrier, shard_frames=self.shard_frames,
                                      on_shard=None if self.encoder is None else self.encoder.embed_shard)
-        self.frames.leave_out(self.writer.done)
+        self.trainer.predict_loop.return_predictions = False  # they are in the store; a list of all of them would fill the memory
+        self.frames.leave_out(self.trainer.strategy.broadcast(self.writer.done))  # on every process the same, whatever its view of the folder
         self._rotations = {name: np.array(data.variant.ours_from_files) for name, data in zip(self.frames.names, self.frames.sets, strict=True)}
         if len(self.frames) < self.frames.total:
             notes.append(f"{self.frames.total - len(self.frames):,} of {self.frames.total:,} frames are in {self.output} already.")
@@ -129,7 +139,8 @@ class ProxyCollection(LightningModule):
         tasks = []
         for item, frame in readable:
             found = {camera.name: next(answers) for camera in frame.cameras}
-            rules = sum((answer.rules for answer in found.values()), Counter())
+            rules: Counter[str] = sum((answer.rules for answer in found.values()), Counter())
+            rules.update({MISSING: item.missing} if item.missing else {})
             tasks.append(FrameTask(item.data, frame, {name: answer.detections for name, answer in found.items()}, rules,
                                    self._rotations[item.data]))
         return tasks
@@ -140,8 +151,8 @@ class ProxyCollection(LightningModule):
         Args:
             unread: Frames that this process could not read and left out.
         """
-        unread = sum(gathered_objects(self, [unread]))
-        self.writer.close()
+        unread, written = sum(gathered_objects(self, [unread])), sum(gathered_objects(self, [self.num_written]))
+        self.writer.close(complete=written + unread == len(self.frames))  # not after --trainer.limit_predict_batches, for example
         if self.encoder is not None:
             embed_proxies(self.output, self.encoder, rank=self.trainer.global_rank, world_size=self.trainer.world_size,
                           barrier=self.trainer.strategy.barrier)
@@ -154,8 +165,8 @@ class ProxyCollection(LightningModule):
     def _about(self) -> dict[str, Any]:
         """Say where the triplets come from; `settings` are what other triplets would come from."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        sources = {name: {"title": item.manifest.title, "manifest_sha256": item.manifest.sha256,
-                          "files": "mini-world" if (item.root / "miniworld.json").is_file() else "files"}
+        sources = {name: {"title": item.manifest.title, "manifest_sha256": item.manifest.sha256, "sweeps": data.sweeps, "depth": data.depth,
+                          "max_points": self.maker.max_points, "files": "mini-world" if (item.root / "miniworld.json").is_file() else "files"}
                    for name, item in zip(self.frames.names, self.frames.sets, strict=True)}
         detector, lifting = self.detector.describe(), self.maker.describe()
         return {
@@ -170,9 +181,11 @@ def summary(index: Mapping[str, Any]) -> list[str]:
     """Say of each data set how many boxes came in and what became of them, most frequent rule first."""
     lines = []
     for name, counts in index["data"].items():
-        rules = Counter(counts["rules"])
+        pictures = {rule: count for rule, count in counts["rules"].items() if rule.startswith("picture ")}
+        rules = Counter({rule: count for rule, count in counts["rules"].items() if rule not in pictures})
         boxes, lifted, kept = rules.pop("boxes", 0), rules.pop("detections", 0), rules.pop("proxies", 0)
         lines.append(f"{name}: {counts['frames']:,} frames, {boxes:,} boxes, {lifted:,} to lift, {kept:,} triplets")
+        lines += [f"  pictures: {rule.removeprefix('picture ')}: {count:,}" for rule, count in pictures.items()]
         lines += [f"  {count:>9,}  {rule}" for rule, count in rules.most_common()]
     return lines
 
@@ -189,12 +202,12 @@ class ProxyWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the lifting processes and the list of frames that cannot be read."""
         module = cast(ProxyCollection, pl_module)
-        share = max(1, -(-len(module.frames) // trainer.world_size))
+        share = max(1, -(-module.frames.total // trainer.world_size))
         path = module.output / f"unreadable-rank{trainer.global_rank}.jsonl"
-        path.unlink(missing_ok=True)  # of an earlier run; what was mended since is looked at again
         self._log = BadSampleLog("the frames", share, trainer.datamodule.max_bad_share, path)  # type: ignore[attr-defined]
         if module.lifting_workers:
-            self._pool = ProcessPoolExecutor(module.lifting_workers, mp_context=get_context("spawn"))  # a fork would copy CUDA's state
+            self._pool = ProcessPoolExecutor(module.lifting_workers, mp_context=get_context("spawn"), initializer=leave_with_parent)
+            # spawn: a fork would copy CUDA's state
 
     def write_on_batch_end(self, trainer: Trainer, pl_module: LightningModule, prediction: Any, batch_indices: Sequence[int] | None, batch: Any,
                            batch_idx: int, dataloader_idx: int) -> None:
@@ -203,17 +216,20 @@ class ProxyWriter(BasePredictionWriter):
         for item in batch:
             if item.frame is None:
                 self._unreadable(module, item.data, item.token, item.problem)
-        for task in prediction:
-            if self._pool is None:
-                self._store(module, make_or_report(module.maker, task))
-            else:
-                self._waiting.append(self._pool.submit(partial(make_or_report, module.maker), task))
-        self._drain(module, AHEAD * module.lifting_workers)
+        with _killed_in_one_line():
+            for task in prediction:
+                if self._pool is None:
+                    self._store(module, make_or_report(module.maker, task))
+                else:
+                    with quiet_start():
+                        self._waiting.append(self._pool.submit(partial(make_or_report, module.maker), task))
+            self._drain(module, AHEAD * module.lifting_workers)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait for the last frames and finish the store."""
         module = cast(ProxyCollection, pl_module)
-        self._drain(module, 0)
+        with _killed_in_one_line():
+            self._drain(module, 0)
         if self._pool is not None:
             self._pool.shutdown()
         module.finish(0 if self._log is None else len(self._log.reasons))
@@ -226,18 +242,14 @@ class ProxyWriter(BasePredictionWriter):
     def _drain(self, module: ProxyCollection, keep: int) -> None:
         """Write what is done, in the order in which it was handed out, until no more than `keep` frames are waited for."""
         while self._waiting and (len(self._waiting) > keep or self._waiting[0].done()):
-            try:
-                answer = self._waiting.popleft().result()
-            except BrokenProcessPool as error:
-                raise InputError("a lifting process was killed, as the system does when memory runs out; what was written is kept: start the same "
-                                 "command again with a lower model.lifting_workers.") from error
-            self._store(module, answer)
+            self._store(module, self._waiting.popleft().result())
 
     def _store(self, module: ProxyCollection, answer: FrameTriplets | Unusable) -> None:
         if isinstance(answer, Unusable):
             self._unreadable(module, answer.data, answer.frame, answer.reason)
         else:
             module.writer.add(answer)
+            module.num_written += 1
 
     def _unreadable(self, module: ProxyCollection, data: str, frame: str, reason: str) -> None:
         """Note a frame that the store will lack: a later run looks at it again.
@@ -248,3 +260,17 @@ class ProxyWriter(BasePredictionWriter):
         if not module.frames.skip_bad or self._log is None:
             raise BadFileError(reason)
         self._log.add([BadSample(len(self._log.reasons), f"{data} {frame}: {reason}")])
+
+
+@contextmanager
+def _killed_in_one_line() -> Iterator[None]:
+    """Say what the end of a lifting process means.
+
+    Raises:
+        InputError: If one was killed.
+    """
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise InputError("a lifting process was killed, as the system does when memory runs out; what was written is kept: start the same "
+                         "command again with a lower model.lifting_workers.") from error

@@ -97,7 +97,7 @@ def read_coco(files: Sequence[Path], images: Path | None = None) -> CocoBoxes:
             raise BadFileError(f"{path}: must be COCO detections: a mapping with images, categories and annotations, or a list of results.")
     if not pictures:
         raise BadFileError(f"{files[0]}: names no picture; a picture without detections has an entry in `images` too.")
-    return CocoBoxes(pictures, list(names), {path: sha256_of_file(path) for path in files})
+    return CocoBoxes(pictures, list(names), {path: sha256_of_file(path) for path in [*files, *([images] if images else [])]})
 
 
 def _json(path: Path) -> Any:

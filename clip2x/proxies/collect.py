@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2x.data.images import read_image
+from clip2x.data.frame_loading import read_picture
 from clip2x.data.transforms import generator_for
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.proxies.crops import Cropping, cut, jpeg_of
@@ -75,8 +75,8 @@ class TripletMaker:
 
     def _crops(self, frame: SceneFrame, proxies: tuple[Proxy, ...]) -> list[bytes]:
         """Cut the boxes out of the pictures; a picture without a proxy is not read."""
-        files = {camera.name: camera.file for camera in frame.cameras}
-        pictures = {name: read_image(files[name]) for name in {proxy.camera for proxy in proxies}}
+        cameras = {camera.name: camera for camera in frame.cameras}
+        pictures = {name: read_picture(cameras[name]) for name in {proxy.camera for proxy in proxies}}
         return [jpeg_of(cut(pictures[proxy.camera], proxy.box_px, self.cropping.margin), self.cropping) for proxy in proxies]
 
 

@@ -20,7 +20,7 @@ from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import BadFileError, InputError
 from clip2x.proxies.coco_file import CocoBoxes, read_coco
 from clip2x.proxies.crops import cut
-from clip2x.proxies.foreground import grabcut
+from clip2x.proxies.foreground import grabcut, opencv
 from clip2x.proxies.suppression import Found, Suppression, suppress
 from clip2x.proxies.vocabulary import Vocabulary
 
@@ -212,6 +212,8 @@ class ProposalsNamedByClip(Detector):
             InputError: If a value is out of range.
         """
         super().__init__()
+        if background == "removed":
+            opencv()
         if not margins or not all(0 <= value <= 1 for value in (*margins, padding)):
             raise InputError(f"margins (at least one) and padding must be from 0 to 1, got {list(margins)} and {padding:g}.")
         self.proposals, self.clip, self.margins, self.mirrored = proposals, clip, tuple(margins), mirrored
@@ -298,7 +300,8 @@ class ProposalsNamedByClip(Detector):
     def describe(self) -> dict[str, Any]:
         """List what boxes and names come from."""
         least = self.MIN_SCORE if self.suppression.min_score is None else self.suppression.min_score
-        return {"kind": "ProposalsNamedByClip", "proposals": self.proposals.describe(), "clip": self.clip.id, "margins": list(self.margins),
+        return {"kind": "ProposalsNamedByClip", "proposals": self.proposals.describe(), "clip": self.clip.id,
+                "precision": self.clip.precision, "margins": list(self.margins),
                 "mirrored": self.mirrored, "shape": self.shape, "background": self.background, "padding": self.padding, "synonyms": self.synonyms,
                 "suppression": {**asdict(self.suppression), "min_score": least}}
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip2x.errors import InputError
+from clip2x.geometry import box_iou
 from clip2x.types import Detections
 
 RULES = ("box is not a number", "box outside the picture", "box without area", "box too small", "box fills the picture", "score too low",
          "double of the same name", "double of any name", "too many boxes")
-"""What `suppress` counts a dropped box under; the first rule that fits. `boxes` counts all that enter."""
+"""What `suppress` counts a dropped box under. `boxes` counts all that enter."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +96,6 @@ def suppress(box_px: NDArray[np.floating[Any]], concept_id: NDArray[np.integer[A
     keep(_best_of_overlapping(boxes, settings.any_name_iou), "double of any name")
     keep(np.arange(min(len(boxes), settings.max_boxes)), "too many boxes")
     return Found(Detections(boxes.astype(np.float32), ids, scores.astype(np.float32)), rules)
-
-
-def box_iou(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Divide the common area of boxes by their joint area: (M, 4), (K, 4) -> (M, K); 0 where neither has an area."""
-    one, other = np.asarray(first, dtype=np.float64)[:, None], np.asarray(second, dtype=np.float64)[None]
-    common = (np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])).clip(min=0.0).prod(axis=-1)
-    joint = (one[..., 2:] - one[..., :2]).prod(axis=-1) + (other[..., 2:] - other[..., :2]).prod(axis=-1) - common
-    share: NDArray[np.float64] = np.divide(common, joint, out=np.zeros_like(common), where=joint > 0)
-    return share
 
 
 def _best_of_overlapping(boxes: NDArray[np.float64], limit: float, ids: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:

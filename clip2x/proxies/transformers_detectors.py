@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -141,7 +142,7 @@ class TransformersDetector(Detector):
     def describe(self) -> dict[str, Any]:
         """List what the boxes come from."""
         least = self.MIN_SCORE if self.suppression.min_score is None else self.suppression.min_score
-        return {"kind": type(self).__name__, "model": self.model_id, "weights_sha256": self.weights_sha256, "precision": self.precision,
+        return {"kind": type(self).__name__, "model": Path(self.model_id).name, "weights_sha256": self.weights_sha256, "precision": self.precision,
                 "chunk": self.chunk, "suppression": {**asdict(self.suppression), "min_score": least}}
 
 
@@ -354,7 +355,7 @@ def _load(model: str, kinds: tuple[str, ...], wanted: str) -> tuple[Any, Any, An
     try:
         found, report = transformers.AutoModelForZeroShotObjectDetection.from_pretrained(model, output_loading_info=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        processor = transformers.AutoImageProcessor.from_pretrained(model)  # type: ignore[no-untyped-call]
+        processor = transformers.AutoImageProcessor.from_pretrained(model)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise DataNotFoundError(f"{where}, or it lacks files ({_line(error)}).") from error
     missing = sorted(report["missing_keys"])

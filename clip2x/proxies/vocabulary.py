@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any, SupportsIndex
 
 import yaml
 
+from clip2x.data.triplets.index import ids_by_name, plain, without_qualifier
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.manifest import load_manifest, manifest_folder
 
@@ -69,14 +69,12 @@ class Vocabulary:
         A qualifier may be left out where only one concept has the word: `train` finds `train (railroad vehicle)`, `bow` finds nothing beside
         `bow (weapon)` and `bow (decorative ribbons)`.
         """
-        key = _key(name)
-        found = self._ids.get(key)
-        return found if found is not None else self._ids_without_qualifier.get(key)
+        return self._ids.get(plain(name))
 
     def spoken(self, name: str) -> str:
         """Leave out a name's qualifier where no other concept has the word, as people speak (third party: Detic's released LVIS names)."""
-        plain = _without_qualifier(name)
-        return plain if plain and self.id_of(plain) == self.id_of(name) else name
+        word = without_qualifier(name)
+        return word if word and self.id_of(word) == self.id_of(name) else name
 
     def prompts(self, purpose: str, names: Sequence[str]) -> list[str]:
         """Put names into the templates of a purpose: all templates of the first name, then those of the next.
@@ -102,17 +100,7 @@ class Vocabulary:
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        ids = {_key(name): position for position, names in enumerate(self.concepts) for name in names}
-        return {**{_key(alias): ids[_key(name)] for alias, name in self.aliases.items()}, **ids}
-
-    @cached_property
-    def _ids_without_qualifier(self) -> dict[str, int]:
-        """Words that names with a qualifier start with, where they all belong to one concept."""
-        owners: dict[str, set[int]] = {}
-        for position, names in enumerate(self.concepts):
-            for name in names:
-                owners.setdefault(_key(_without_qualifier(name)), set()).add(position)
-        return {word: ids.pop() for word, ids in owners.items() if word and len(ids) == 1}
+        return ids_by_name({"concepts": self.concepts, "aliases": self.aliases})
 
 
 def vocabulary_names() -> list[str]:
@@ -202,33 +190,24 @@ def _checked(vocabulary: Vocabulary, where: str) -> Vocabulary:
         if not names:
             raise BadFileError(f"{where}: concept {position} has no name.")
         for name in names:
-            if not _key(name):
+            if not plain(name):
                 raise BadFileError(f"{where}: concept {position} ({names[0]!r}) has an empty name.")
-            other = owner.setdefault(_key(name), position)
+            other = owner.setdefault(plain(name), position)
             if other != position:
                 raise BadFileError(f"{where}: the name {name!r} stands for concept {other} ({vocabulary.name_of(other)!r}) and for concept "
                                    f"{position} ({names[0]!r}); a name has one meaning (case, spaces, hyphens and underscores aside).")
         if len(set(names)) < len(names):
             raise BadFileError(f"{where}: concept {position} ({names[0]!r}) has a name twice.")
     for alias, name in vocabulary.aliases.items():
-        if _key(name) not in owner:
+        if plain(name) not in owner:
             raise BadFileError(f"{where}: the alias {alias!r} stands for {name!r}, which is no name of a concept.")
-        if _key(alias) in owner:
-            raise BadFileError(f"{where}: the alias {alias!r} is a name already, of concept {owner[_key(alias)]}.")
+        if plain(alias) in owner:
+            raise BadFileError(f"{where}: the alias {alias!r} is a name already, of concept {owner[plain(alias)]}.")
     for name in vocabulary.distractors:
-        if not _key(name) or _key(name) in owner:
-            raise BadFileError(f"{where}: the distractor {name!r} is {'a name of a concept' if _key(name) else 'empty'}.")
+        if not plain(name) or plain(name) in owner:
+            raise BadFileError(f"{where}: the distractor {name!r} is {'a name of a concept' if plain(name) else 'empty'}.")
     for purpose, texts in vocabulary.templates.items():
         for template in texts or ("",):
             if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
                 raise BadFileError(f"{where}: a template of {purpose} is {template!r}; it needs exactly one {{}} for the name.")
     return vocabulary
-
-
-def _key(name: str) -> str:
-    """Reduce a name to what tells it from others."""
-    return re.sub(r"[\s_\-]+", "", name.casefold())
-
-
-def _without_qualifier(name: str) -> str:
-    return re.sub(r"\s*\([^()]*\)\s*$", "", name)

@@ -221,12 +221,25 @@ def concept_names(vocabulary: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def ids_by_name(vocabulary: Mapping[str, Any] | None) -> dict[str, int]:
-    """Find the concept of each name of a described vocabulary, in plain form; aliases are names too."""
+    """Find the concept of each name of a described vocabulary, in plain form.
+
+    Aliases are names too, and so is a name without its qualifier in parentheses where only one concept has that word.
+    """
     described = vocabulary or {}
     known = {plain(name): number for number, names in enumerate(described.get("concepts", ())) for name in names}
-    return {**{plain(alias): known[plain(name)] for alias, name in described.get("aliases", {}).items()}, **known}
+    owners: dict[str, set[int]] = {}
+    for number, names in enumerate(described.get("concepts", ())):
+        for name in names:
+            owners.setdefault(plain(without_qualifier(name)), set()).add(number)
+    words = {word: min(numbers) for word, numbers in owners.items() if word and len(numbers) == 1}
+    return {**words, **{plain(alias): known[plain(name)] for alias, name in described.get("aliases", {}).items()}, **known}
 
 
 def plain(name: str) -> str:
     """Bring a name to the form in which names are compared: case, spaces, hyphens and underscores do not matter."""
     return re.sub(r"[\s_\-]+", "", name.casefold())
+
+
+def without_qualifier(name: str) -> str:
+    """Leave out what stands in parentheses at the end: `bow (weapon)` is `bow`."""
+    return re.sub(r"\s*\([^()]*\)\s*$", "", name)

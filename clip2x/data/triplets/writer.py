@@ -56,7 +56,8 @@ class TripletWriter:
 
         Args:
             folder: Of the store; all processes share it.
-            about: JSON that goes into the index: `settings` and `vocabulary` (compared with those of an earlier run: by value, and by `sha256`),
+            about: JSON that goes into the index: `settings`, `vocabulary` and `sources` by data set (compared with those of an earlier run: by
+                value, by `sha256`, and where both have the data set),
                 `detector`, `lifting`, `provenance` (of a later run it is added as `resumed` where it differs), `data` (facts by name of the data
                 set, to which the counts are added), and whatever else the index is to say.
             rank, world_size: This process among all.
@@ -89,8 +90,10 @@ class TripletWriter:
         self._wait()
         self._refuse_other_settings(read_collection(self.folder))
         self.done: set[FrameKey] = set(self._in_shards()) | {key for path in self._pending_files() for key in Shard(path).frame_keys()}
+        if rank > 0:
+            with kept_on_failure(self.folder):
+                self._lock_rank()
         self._wait()  # all have the same `done` before the first new frame
-        self._compact()
 
     def add(self, frame: FrameTriplets) -> None:
         """Keep a finished frame; one that is in `done` is not written again.
@@ -136,7 +139,7 @@ class TripletWriter:
                 self._index.write()
                 with suppress(OSError):  # not empty: frames that are still to be put into a shard when the run goes on
                     (self.folder / PENDING).rmdir()
-            self._unlock()
+        self._unlock()
         self._wait()
 
     def __enter__(self) -> TripletWriter:
@@ -189,11 +192,14 @@ class TripletWriter:
         self._refuse_other_settings(collection)
         runs = [collection["about"].get("provenance"), *collection["resumed"]]
         own = self._about.get("provenance")
-        write_json(path, {**collection, "complete": False, "resumed": runs[1:] if own == runs[-1] else [*runs[1:], own]})
+        about = {**collection["about"], "sources": {**(collection["about"].get("sources") or {}), **(self._about.get("sources") or {})}}
+        write_json(path, {**collection, "about": about if about["sources"] else collection["about"], "complete": False,
+                          "resumed": runs[1:] if own == runs[-1] else [*runs[1:], own]})
 
     def _refuse_other_settings(self, collection: Mapping[str, Any]) -> None:
-        there, asked = (_flat({"settings": about.get("settings"), "vocabulary": {"sha256": (about.get("vocabulary") or {}).get("sha256")}})
-                        for about in (collection["about"], self._about))
+        common = sorted(set(collection["about"].get("sources") or {}) & set(self._about.get("sources") or {}))
+        there, asked = (_flat({"settings": about.get("settings"), "vocabulary": {"sha256": (about.get("vocabulary") or {}).get("sha256")},
+                               "sources": {name: about["sources"][name] for name in common}}) for about in (collection["about"], self._about))
         differ = [f"{key}: {there.get(key, 'nothing')[:80]} there, {asked.get(key, 'nothing')[:80]} asked for"
                   for key in sorted({**there, **asked}) if there.get(key) != asked.get(key)]
         if differ:
@@ -245,14 +251,17 @@ class TripletWriter:
             self._index.write()
 
     def _lock_folder(self) -> None:
-        """Keep a second run out of the folder for as long as this process lives, where the file system can do that.
+        """Keep a second run out of the folder for as long as any process of this one lives, where the file system can do that.
+
+        Byte r of the lock file belongs to rank r; rank 0 looks whether any of them is held, so that a process that outlived its run is found.
 
         Raises:
             InputError: If another run is at work.
         """
         self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all bytes
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 0, 1)  # but the first
         except (BlockingIOError, PermissionError):
             owner = os.pread(self._lock, 200, 0).decode("utf-8", "replace")
             self._unlock()
@@ -261,6 +270,12 @@ class TripletWriter:
             return  # a file system without locks
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+    def _lock_rank(self) -> None:
+        """Hold this rank's byte for as long as the process lives."""
+        self._lock = os.open(self.folder / LOCK, os.O_RDWR)
+        with suppress(OSError):  # a file system without locks
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._rank)
 
     def _unlock(self) -> None:
         if self._lock is not None:
