@@ -337,7 +337,7 @@ def test_long_lists_are_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"thing {number}" for number in range(7)]
     whole = towers.encode_text(texts)
     monkeypatch.setattr(clip_module, "TEXT_CHUNK", 3)
-    assert torch.allclose(towers.encode_text(texts), whole, atol=1e-6)
+    assert torch.allclose(towers.encode_text(texts), whole, atol=1e-5)  # batches of another size round differently: 1e-6 on some processors
 
 
 @pytest.mark.parametrize("texts", [["a"], ["a red chair on a table", "x"], ["many " * 100, "few"]])
