@@ -63,7 +63,8 @@ def concepts() -> list[tuple[str, ...]]:
 def store(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory, concepts: list[tuple[str, ...]]) -> Path:
     """A store of true triplets of one frame of both mini data sets, and of frames without any."""
     folder = tmp_path_factory.mktemp("store")
-    about = {"settings": {"max_points": 4096, "sweeps": 1, "depth": "raw"}, "commit": "0123abc", "sources": {STREETS: {"files": "mini-world"}},
+    read = {"max_points": 4096, "sweeps": 1, "depth": "raw"}
+    about = {"settings": read, "commit": "0123abc", "sources": {STREETS: {**read, "files": "mini-world"}, ROOMS: read},
              "vocabulary": {"name": "test", "source": "here", "sha256": "f" * 64, "concepts": [list(words) for words in concepts]}}
     with TripletWriter(folder, about) as writer:
         for name in (STREETS, ROOMS):

@@ -133,7 +133,8 @@ def _classes(classes: Mapping[str, int]) -> str:
 def _data_sets(data: Figures) -> str:
     parts = ["<h2>Data sets and rules</h2><p>Blue bars count what came in and what came out, orange ones what each rule dropped.</p>"]
     for name, facts in data.items():
-        rules, ranges = dict(facts["rules"]), facts["range_m"]
+        rules, ranges = {rule: count for rule, count in facts["rules"].items() if not rule.startswith("picture ")}, facts["range_m"]
+        pictures = "".join(f", {count:,} times: {text(rule)}" for rule, count in facts["rules"].items() if rule not in rules)
         rows = [(rule, rules.pop(rule), "bar") for rule in WENT_ON if rule in rules]
         last = [(rule, rules.pop(rule), "bar") for rule in ("proxies",) if rule in rules]
         dropped = sorted(rules.items(), key=lambda item: (item[0].startswith("filter: "), -item[1]))
@@ -143,7 +144,7 @@ def _data_sets(data: Figures) -> str:
                   histogram_of_counts(facts["points"], f"Points (median {_number(facts['points']['median'])})", "points of a triplet", log=True),
                   histogram_of_counts(ranges, f"Range (median {_number(ranges['median'])} m)",
                                       f"metres from the sensor ({ranges['sampled']:,} triplets)")]
-        parts.append(f"<h3>{text(name)}</h3><p class=soft>{facts['frames']:,} frames, {facts['triplets']:,} triplets</p>"
+        parts.append(f"<h3>{text(name)}</h3><p class=soft>{facts['frames']:,} frames, {facts['triplets']:,} triplets{pictures}</p>"
                      f'{bar_list([*rows, *last, ("triplets", facts["triplets"], "bar")])}<div class="charts">{"".join(charts)}</div>')
     return "".join(parts)
 
