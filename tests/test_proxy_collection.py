@@ -205,7 +205,7 @@ def test_full_profile_runs_on_two_processes_and_goes_on(tiny_world: Path, tmp_pa
     assert store.index["settings"]["detector"]["kind"] == "Owlv2Detector" and len(store.index["vocabulary"]["concepts"]) == 1203
     assert [(kind["embed_dim"], kind["complete"]) for kind in store.index["embeddings"]] == [(512, True)]
     config = store.index["provenance"]["config"]
-    assert config["data"]["batch_size"] == 1 and config["model"]["init_args"]["max_points"] == 4096
+    assert config["data"]["batch_size"] == 4 and config["model"]["init_args"]["max_points"] == 4096
 
 
 def test_detections_of_another_program(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
