@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from clip2x.data.images import read_image
 from clip2x.errors import InputError
+from clip2x.geometry import box_iou
 from clip2x.proxies.foreground import Segments, grabcut, look_at, opencv, segment
 from clip2x.types import Camera, Detections, Lifted, Proxy, SceneFrame
 
@@ -218,10 +219,7 @@ def clusters(points: NDArray[np.floating[Any]], voxel: float, reach: float) -> I
 
 def duplicates(box_px: NDArray[np.floating[Any]], usable: NDArray[np.bool_], most: float) -> NDArray[np.bool_]:
     """Mark boxes (M, 4), best first, that overlap a better one that is itself no duplicate by an intersection over union above `most`."""
-    low, high = np.maximum(box_px[:, None, :2], box_px[None, :, :2]), np.minimum(box_px[:, None, 2:], box_px[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(axis=-1)
-    area = (box_px[:, 2:] - box_px[:, :2]).prod(axis=1)
-    over = both > most * (area[:, None] + area[None] - both)
+    over = box_iou(box_px, box_px) > most
     repeated = np.zeros(len(box_px), dtype=bool)
     for number in np.flatnonzero(usable).tolist():
         repeated[number] = (over[number, :number] & usable[:number] & ~repeated[:number]).any()

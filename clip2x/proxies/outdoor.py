@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip2x.errors import InputError
-from clip2x.geometry import project_points, transform_points
+from clip2x.geometry import box_iou, project_points, transform_points
 from clip2x.proxies.clusters import density_clusters, thinned_clusters
 from clip2x.proxies.ground import height_above_plane, height_above_surface
 from clip2x.types import Camera, Detections, Lifted, Proxy, SceneFrame
@@ -331,7 +331,7 @@ class OutdoorLifting:
             return True
         if self.context > 0 and wish.label != other.label:  # clusters of the whole frame: no points in common
             return False
-        if wish.camera is other.camera and _overlap(wish.box_px, other.box_px) <= self.duplicate_iou:
+        if wish.camera is other.camera and box_iou(wish.box_px, other.box_px)[0, 0] <= self.duplicate_iou:
             return False
         shared = len(np.intersect1d(wish.choice, other.choice, assume_unique=True))
         return shared > self.duplicate_share * min(len(wish.choice), len(other.choice))
@@ -363,11 +363,3 @@ def _off_middle(pixels: NDArray[np.float64], box_px: NDArray[np.float32]) -> NDA
     low, high = box_px[:2].astype(np.float64), box_px[2:].astype(np.float64)
     off: NDArray[np.float64] = (np.abs(2 * pixels - low - high) / (high - low)).max(axis=1)
     return off
-
-
-def _overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Divide the area that two boxes share by the area that they cover."""
-    sides = np.clip(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0.0, None)
-    areas = [float(np.prod(box[2:] - box[:2])) for box in (first, second)]
-    shared = float(np.prod(sides))
-    return shared / (sum(areas) - shared)
