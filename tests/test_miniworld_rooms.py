@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clip2x.data.sunrgbd.reader import SunRgbdFrames, SunRgbdObjects
+from clip2x.data.sunrgbd.objects import SunRgbdObjects
+from clip2x.data.sunrgbd.reader import SunRgbdFrames
 from clip2x.errors import InputError
 from clip2x.geometry import inverse_transform, points_in_box, transform_points
 from clip2x.miniworld.objects import Stream, make_object

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clip2x.data.nuscenes.reader import NuScenesFrames, NuScenesObjects
+from clip2x.data.nuscenes.objects import NuScenesObjects
+from clip2x.data.nuscenes.reader import NuScenesFrames
 from clip2x.errors import InputError
 from clip2x.geometry import inverse_transform, points_in_box, project_points, rotation_from_quaternion, transform_points
 from clip2x.manifest import load_manifest

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from clip2x.data.captioned_boxes import CaptionedBoxes
+from clip2x.data.clouds import JoinedDatasets
 from clip2x.data.samplers import SampleKey, key_parts
-from clip2x.errors import BadFileError, DataNotFoundError
+from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.miniworld.captions import compose_caption
 from clip2x.types import CaptionedSample
 
@@ -27,7 +29,22 @@ class CaptionedPictures(Dataset[CaptionedSample]):
     caption, background and augmentation are functions of (seed, epoch, index).
     """
 
-    def __init__(self, root: Path, seed: int, split: str, augment: bool = True) -> None:
+    def __init__(self, root: Path, seed: int, split: str, augment: bool = True, scene_share: float = 0.0) -> None:
+        """Read the pictures.
+
+        Args:
+            root: Of the mini-world.
+            seed: Of every draw.
+            split: `train` or `val`.
+            augment: Vary the pictures.
+            scene_share: Of the items show a box drawn from the split's captioned scenes (`CaptionedBoxes.draw`) instead.
+
+        Raises:
+            InputError: If the share is out of range.
+            DataNotFoundError, BadFileError: If a file is absent or damaged.
+        """
+        if not 0 <= scene_share <= 1:
+            raise InputError(f"scene_share must be from 0 to 1, got {scene_share:g}.")
         path = Path(root) / "pictures.h5"
         if not path.is_file():
             raise DataNotFoundError(f"{path} does not exist; run: make miniworld.")
@@ -42,7 +59,8 @@ class CaptionedPictures(Dataset[CaptionedSample]):
         except (OSError, KeyError) as error:
             raise BadFileError(f"{path} is not a whole mini-world picture file ({error}); delete it and run: make miniworld.") from error
         self.num_views, self.image_size = self.images.shape[1:3]
-        self.seed, self.augment = seed, augment
+        self.seed, self.augment, self.scene_share = seed, augment, scene_share
+        self.boxes = CaptionedBoxes(root, seed, split, augment, int(self.image_size)) if scene_share else None
 
     def __len__(self) -> int:
         return len(self.images) * int(self.num_views)
@@ -50,6 +68,8 @@ class CaptionedPictures(Dataset[CaptionedSample]):
     def __getitem__(self, key: SampleKey | int) -> CaptionedSample:
         index, epoch = key_parts(key)
         rng = np.random.default_rng([self.seed, epoch, index])
+        if self.boxes is not None and rng.random() < self.scene_share:
+            return self.boxes.draw(rng)
         item, view = divmod(index, self.num_views)
         class_id, colour_id = int(self.class_id[item]), int(self.colour_id[item])
         caption, with_colour = compose_caption(self.class_names[class_id], self.colours[colour_id], rng)
@@ -57,8 +77,16 @@ class CaptionedPictures(Dataset[CaptionedSample]):
         image = _augmented(pixels, rng, keep_colour=with_colour) if self.augment else _on_background(pixels, np.ones((3, 1, 1), dtype=np.float32))
         return {
             "image": torch.from_numpy(image), "caption": caption, "class_id": class_id, "colour_id": colour_id,
-            "caption_colour": colour_id if with_colour else -1,
+            "caption_colour": colour_id if with_colour else -1, "in_scene": False,
         }
+
+
+class ValidationPictures(JoinedDatasets):
+    """All pictures of a split's objects, then all boxes of its scenes, without augmentation."""
+
+    def __init__(self, root: Path, seed: int, split: str = "val") -> None:
+        pictures = CaptionedPictures(root, seed, split, augment=False)
+        super().__init__([pictures, CaptionedBoxes(root, seed, split, augment=False, image_size=int(pictures.image_size))])
 
 
 def _on_background(pixels: NDArray[np.uint32], background: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -19,15 +19,17 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
 TEMPLATES = ("a photo of a {}", "image of a {}", "a picture of a {}", "a rendering of a {}", "a drawing of a {}", "this is a {}", "a {}",
              "one {} on a plain background", "point cloud of {}")
 
+SCENE_TEMPLATES = tuple(template for template in TEMPLATES if "plain background" not in template)
+
 COLOUR_SHARE = 0.3  # of the captions name the colour
 
 
-def compose_caption(class_name: str, colour: str, rng: np.random.Generator) -> tuple[str, bool]:
+def compose_caption(class_name: str, colour: str, rng: np.random.Generator, templates: tuple[str, ...] = TEMPLATES) -> tuple[str, bool]:
     """Draw a caption; the second value says whether it names the colour."""
     names = (class_name, *OTHER_NAMES.get(class_name, ()))
     name = names[0] if rng.random() < 0.75 else names[rng.integers(len(names))]
     with_colour = bool(rng.random() < COLOUR_SHARE)
-    template = TEMPLATES[rng.integers(len(TEMPLATES))]
+    template = templates[rng.integers(len(templates))]
     return template.format(f"{colour} {name}" if with_colour else name), with_colour
 
 

@@ -64,7 +64,7 @@ def noisy_boxes(boxes: Sequence[Box], width_px: int, height_px: int, rng: np.ran
         if rng.random() < noise.missed or min(box[2] - box[0], box[3] - box[1]) < noise.least_px:
             continue
         for _ in range(2 if rng.random() < noise.doubled else 1):
-            found.append((_jittered(_part(box, rng) if rng.random() < noise.part else box, noise.jitter, rng), float(rng.beta(6, 2.5))))
+            found.append((wrong_box(box, rng, noise), float(rng.beta(6, 2.5))))
     for _ in range(int(rng.poisson(noise.invented))):
         width, height = width_px * rng.uniform(0.05, 0.3), height_px * rng.uniform(0.08, 0.4)
         left, top = rng.uniform(0, width_px - width), rng.uniform(0, height_px - height)
@@ -72,6 +72,11 @@ def noisy_boxes(boxes: Sequence[Box], width_px: int, height_px: int, rng: np.ran
     clipped = [((max(0.0, left), max(0.0, top), min(float(width_px), right), min(float(height_px), bottom)), score)
                for (left, top, right, bottom), score in found]
     return sorted((pair for pair in clipped if pair[0][2] - pair[0][0] > 1 and pair[0][3] - pair[0][1] > 1), key=lambda pair: -pair[1])
+
+
+def wrong_box(box: Box, rng: np.random.Generator, noise: BoxNoise) -> Box:
+    """Move the sides of a true box as a detector would, or cover a part of it only; it may reach out of the picture."""
+    return _jittered(_part(box, rng) if rng.random() < noise.part else box, noise.jitter, rng)
 
 
 def _jittered(box: Box, jitter: float, rng: np.random.Generator) -> Box:

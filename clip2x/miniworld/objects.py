@@ -42,6 +42,10 @@ class Stream(IntEnum):
     STREET_VAL = 8
     ROOM_TRAIN = 9
     ROOM_TEST = 10
+    CAPTION_ROOMS_TRAIN = 11
+    CAPTION_ROOMS_VAL = 12
+    CAPTION_STREETS_TRAIN = 13
+    CAPTION_STREETS_VAL = 14
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,12 @@ def build_object(name: str, generator: Callable[[np.random.Generator], list[Part
     colour = list(COLOURS)[rng.integers(len(COLOURS))]
     mesh = _assemble([part.scaled(*stretch) for part in parts], _palette(colour, rng))
     return MiniObject(mesh, name, colour)
+
+
+def colour_of(mesh: Mesh) -> str:
+    """Name the colour of an object's body: the one of `COLOURS` that is nearest to its first material, which is the body's."""
+    body = np.array(mesh.materials[0].colour)
+    return min(COLOURS, key=lambda name: float(np.linalg.norm(body - np.array(COLOURS[name]))))
 
 
 def _palette(colour: str, rng: np.random.Generator) -> dict[str, Material]:

@@ -18,6 +18,7 @@ from clip2x.miniworld.mesh_writer import write_modelnet, write_shapenet
 from clip2x.miniworld.pictures_writer import write_pictures
 from clip2x.miniworld.rooms.writer import write_rooms
 from clip2x.miniworld.scans import write_scans
+from clip2x.miniworld.scene_pictures import SceneCounts, write_scene_pictures
 from clip2x.miniworld.streets.writer import StreetSize, write_streets
 from clip2x.storage import atomic_path, check_writable
 
@@ -27,7 +28,8 @@ class MiniWorldSize:
     """How much is made; the default is the mini profile's. All ours.
 
     Of pictures, ModelNet, ShapeNet and scans objects per class, of rooms frames, of streets key frames per drive. `views` and `image_size`
-    belong to the pictures, widths to the cameras of rooms and streets, all in pixels but `views`.
+    belong to the pictures, widths to the cameras of rooms and streets, all in pixels but `views`. `caption_*`: scenes that the small CLIP
+    learns from besides the pictures; they are in no data set.
     """
 
     train_pictures: int = 100
@@ -48,12 +50,17 @@ class MiniWorldSize:
     street_frames_train: int = 5
     street_frames_val: int = 10
     street_width_px: int = 400
+    caption_rooms_train: int = 1000
+    caption_rooms_val: int = 80
+    caption_streets_train: int = 32
+    caption_streets_val: int = 4
 
 
 SIZES = {
     "tiny": MiniWorldSize(train_pictures=2, val_pictures=1, views=2, modelnet_train=1, modelnet_test=2, shapenet_train=2, shapenet_test=1,
                           scans_train=2, scans_test=1, rooms_train=4, rooms_test=4, room_width_px=140, street_drives_train=2, street_drives_val=1,
-                          street_frames_train=1, street_frames_val=1, street_width_px=160),
+                          street_frames_train=1, street_frames_val=1, street_width_px=160, caption_rooms_train=3, caption_rooms_val=2,
+                          caption_streets_train=1, caption_streets_val=1),
     "mini": MiniWorldSize(),
 }
 """The one knob: `tiny` for tests, `mini` for the mini profile."""
@@ -87,6 +94,9 @@ def write_miniworld(root: Path, *, seed: int = 0, size: MiniWorldSize | None = N
     with ProcessPoolExecutor(workers or _usable_cores(), mp_context=context) as pool:
         write_pictures(root / "pictures.h5", stamp, seed=seed, train=size.train_pictures, val=size.val_pictures, views=size.views,
                        image_size=size.image_size, pool=pool)
+        counts = SceneCounts({"train": size.caption_rooms_train, "val": size.caption_rooms_val},
+                             {"train": size.caption_streets_train, "val": size.caption_streets_val}, size.room_width_px, size.street_width_px)
+        write_scene_pictures(root / "scene_pictures.h5", stamp, seed=seed, counts=counts, pool=pool)
         write_modelnet(root, seed=seed, train=size.modelnet_train, test=size.modelnet_test, pool=pool)
         write_shapenet(root, seed=seed, train=size.shapenet_train, test=size.shapenet_test, pool=pool)
         with tqdm(total=15 * (size.scans_train + size.scans_test), desc="mini-world ScanObjectNN", unit="object") as bar:

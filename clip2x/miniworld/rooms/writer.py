@@ -73,6 +73,16 @@ SOURCES: tuple[tuple[str, RgbdCamera], ...] = (
 
 
 @dataclass(frozen=True)
+class RoomView:
+    """A room and what a camera sees of it. intrinsics: (3, 3), in the toolbox's pixels, see `RgbdCamera.scaled`."""
+
+    room: Room
+    scene: Scene
+    picture: Picture
+    intrinsics: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class RoomTask:
     """One room to write. root: of the mini-world."""
 
@@ -134,15 +144,23 @@ def write_rooms(root: Path, *, seed: int, train: int, test: int, width_px: int =
     _write_text(root / "truth" / "sunrgbd.json", json.dumps({"pictures": truth}))
 
 
+def see_room(stream: Stream, index: int, *, seed: int, width_px: int) -> RoomView:
+    """Furnish a room and take its picture with the camera whose turn it is; a function of all arguments."""
+    _, camera = SOURCES[index % len(SOURCES)]
+    intrinsics, height_px = camera.scaled(width_px)
+    through_centres = intrinsics - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # `Scene.picture` counts the first pixel's middle as 0.5
+    room = furnish_room(stream, index, seed=seed, intrinsics=through_centres, width_px=width_px, height_px=height_px)
+    scene = Scene(room.placed)
+    picture = scene.picture(room.world_from_camera, through_centres, width_px, height_px, light=room.light, ambient=room.ambient,
+                            background=(0.5, 0.5, 0.5))
+    return RoomView(room, scene, picture, intrinsics)
+
+
 def write_room(task: RoomTask) -> WrittenRoom:
     """Furnish, look at, measure, annotate and write one room."""
     source, camera = SOURCES[task.index % len(SOURCES)]
-    intrinsics, height_px = camera.scaled(task.width_px)
-    through_centres = intrinsics - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # `Scene.picture` counts the first pixel's middle as 0.5
-    room = furnish_room(task.stream, task.index, seed=task.seed, intrinsics=through_centres, width_px=task.width_px, height_px=height_px)
-    scene = Scene(room.placed)
-    picture = scene.picture(room.world_from_camera, through_centres, task.width_px, height_px, light=room.light, ambient=room.ambient,
-                            background=(0.5, 0.5, 0.5))
+    view = see_room(task.stream, task.index, seed=task.seed, width_px=task.width_px)
+    room, scene, picture, intrinsics, height_px = view.room, view.scene, view.picture, view.intrinsics, len(view.picture.rgb)
     rng = np.random.default_rng([task.seed, int(task.stream), task.index, 1])
     brightness = picture.rgb.mean(axis=-1, dtype=np.float32) / 255
     raw = measure(picture.depth, brightness, picture.incidence, _glassy(scene, picture), float(intrinsics[0, 0]), camera.sensor, rng)
@@ -219,7 +237,7 @@ def _write_frame(folder: Path, image: str, depth: str, room: Room, picture: Pict
     """
     for name in ("image", "depth", "depth_bfx", "extrinsics"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(_developed(picture.rgb, rng)).save(folder / "image" / image, quality=88)
+    Image.fromarray(developed(picture.rgb, rng)).save(folder / "image" / image, quality=88)
     for name, values in (("depth", raw), ("depth_bfx", filled)):
         Image.fromarray(depth_codes(values)).save(folder / name / depth, compress_level=1)
     level, upright = upright_from_camera(room.world_from_camera)
@@ -237,7 +255,7 @@ def _write_frame(folder: Path, image: str, depth: str, room: Room, picture: Pict
     return positions
 
 
-def _developed(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def developed(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Give a picture a camera's exposure, tint and noise. Ours."""
     gain = rng.uniform(0.75, 1.15) * rng.normal(1.0, 0.04, 3)
     noisy = rgb * gain.astype(np.float32) + rng.normal(0, 1) + rng.uniform(1, 5) * rng.standard_normal(rgb.shape, dtype=np.float32)

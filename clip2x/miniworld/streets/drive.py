@@ -88,6 +88,14 @@ class Drive:
         for index in range(self.frames):
             yield self._key_frame(FIRST_US + index * KEY_FRAME_US + int(self.rng.integers(-4000, 4000)))
 
+    def pictures(self, time_us: int) -> Iterator[Picture]:
+        """Take the pictures of all cameras at one moment, microseconds, without the laser."""
+        scene = self._scene(time_us / 1e6)
+        for channel in CAMERAS:
+            picture = self._picture(scene, channel, time_us).picture
+            assert picture is not None
+            yield picture
+
     def _key_frame(self, time_us: int) -> KeyFrame:
         time = time_us / 1e6
         scene = self._scene(time)  # the cameras that fire well before the laser ends its turn share another one
