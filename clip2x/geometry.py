@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -68,7 +68,8 @@ def unit_sphere(points: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return scaled
 
 
-def farthest_points(points: Float[Tensor, "..."], num_points: int, start: int = 0) -> Int64[Tensor, "..."]:
+def farthest_points(points: Float[Tensor, "..."], num_points: int, start: int | Int64[Tensor, "..."] = 0,
+                    among: Bool[Tensor, "..."] | None = None) -> Int64[Tensor, "..."]:
     """Choose points one by one, each the farthest from all chosen before it (farthest point sampling).
 
     Exact and deterministic: squared distances (dx^2 + dy^2) + dz^2 in float32, ties go to the lowest index, no index is chosen twice.
@@ -76,7 +77,9 @@ def farthest_points(points: Float[Tensor, "..."], num_points: int, start: int = 
     Args:
         points: (B, N, 3), any unit.
         num_points: How many to choose, at most N.
-        start: Index of the first point of every cloud.
+        start: Index of the first point of every cloud, or one per cloud (B,).
+        among: (B, N) the points that may be chosen; all if not given. Of a cloud with fewer than `num_points` of them every one is chosen
+            and the indices behind them mean nothing.
 
     Returns:
         Indices (B, num_points) in the order of choice.
@@ -89,21 +92,24 @@ def farthest_points(points: Float[Tensor, "..."], num_points: int, start: int = 
     available = points.shape[1]
     if not 1 <= num_points <= available:
         raise InputError(f"cannot choose {num_points} of {available} points; num_points must be 1 to {available}.")
-    if not 0 <= start < available:
+    if isinstance(start, int) and not 0 <= start < available:
         raise InputError(f"start must be the index of one of the {available} points, got {start}.")
     check_finite(points)
     coordinates = points.detach().float()
+    first = torch.full(points.shape[:1], start, device=points.device) if isinstance(start, int) else start
     if coordinates.device.type != "cpu" or not len(points):
-        return _choose_farthest(coordinates, num_points, start)
+        return _choose_farthest(coordinates, num_points, first, among)
     clouds = max(1, CHUNK_ELEMENTS // available)
-    parts = [coordinates[first : first + clouds] for first in range(0, len(points), clouds)]
-    return torch.cat([_choose_farthest_cpu(part, num_points, start) for part in parts])
+    parts = [slice(begin, begin + clouds) for begin in range(0, len(points), clouds)]
+    chosen = [_choose_farthest_cpu(coordinates[part], num_points, first[part], None if among is None else among[part]) for part in parts]
+    return torch.cat(chosen)
 
 
-def _choose_farthest(points: Float[Tensor, "batch available 3"], num_points: int, start: int) -> Int64[Tensor, "batch chosen"]:
+def _choose_farthest(points: Float[Tensor, "batch available 3"], num_points: int, start: int | Int64[Tensor, "batch"],
+                     among: Bool[Tensor, "batch available"] | None = None) -> Int64[Tensor, "batch chosen"]:
     """Do the work of `farthest_points` on any device."""
-    index = torch.full((len(points), 1), start, device=points.device)
-    nearest = points.new_full(points.shape[:2], torch.inf)
+    index = torch.as_tensor(start, device=points.device).expand(len(points))[:, None]
+    nearest = _infinitely_far(points, among)
     x, y, z = points.permute(2, 0, 1).contiguous()
     chosen = []
     for _ in range(num_points):
@@ -114,21 +120,22 @@ def _choose_farthest(points: Float[Tensor, "batch available 3"], num_points: int
     return torch.cat(chosen, dim=1)
 
 
-def _choose_farthest_cpu(points: Float[Tensor, "batch available 3"], num_points: int, start: int) -> Int64[Tensor, "batch chosen"]:
+def _choose_farthest_cpu(points: Float[Tensor, "batch available 3"], num_points: int, start: Int64[Tensor, "batch"],
+                         among: Bool[Tensor, "batch available"] | None) -> Int64[Tensor, "batch chosen"]:
     """Do the same as `_choose_farthest` for clouds that fit the cache, three times faster.
 
     Arithmetic in place by PyTorch; look-ups and argmax by NumPy on the same memory: its calls cost a third, its argmax is vectorised.
     """
     batch, available, _ = points.shape
     x, y, z = axes = points.permute(2, 0, 1).contiguous()
-    nearest = points.new_full((batch, available), torch.inf)
+    nearest = _infinitely_far(points, among)
     total, term = torch.empty_like(nearest), torch.empty_like(nearest)
     centres = np.empty((3, batch), dtype=np.float32)
     centre_x, centre_y, centre_z = torch.from_numpy(centres)[:, :, None]
     flat_axes, rows_nearest, flat_nearest = axes.view(3, -1).numpy(), nearest.numpy(), nearest.view(-1).numpy()
     first = np.arange(0, batch * available, available)
     chosen = np.empty((num_points, batch), dtype=np.int64)
-    index = np.full(batch, start)
+    index = start.numpy()
     for step in range(num_points):
         chosen[step] = index
         position = index + first
@@ -142,6 +149,13 @@ def _choose_farthest_cpu(points: Float[Tensor, "batch available 3"], num_points:
         flat_nearest[position] = -1
         index = rows_nearest.argmax(axis=1)
     return torch.from_numpy(chosen.T.copy())
+
+
+def _infinitely_far(points: Float[Tensor, "batch available 3"],
+                    among: Bool[Tensor, "batch available"] | None) -> Float[Tensor, "batch available"]:
+    """Start the squared distances to the nearest chosen point: infinite where a point may be chosen, else -1."""
+    nearest = points.new_full(points.shape[:2], torch.inf)
+    return nearest if among is None else nearest.masked_fill_(~among, -1.0)
 
 
 def check_finite(points: Tensor) -> None:

@@ -55,6 +55,8 @@ class Variant:
     class_names: the classes in label order where they are not the manifest's own.
     min_points: objects with fewer points are no samples.
     views: pictures of every object, numbered from 0 in the pattern's `{view}`; None for variants without.
+    groups: title -> classes whose mean is also reported by itself.
+    true_names: JSON file below `folder` that names annotations by their tokens, read in the place of their categories (mini-world only).
     """
 
     folder: str
@@ -67,6 +69,8 @@ class Variant:
     class_names: tuple[str, ...] = ()
     min_points: int = 1
     views: int | None = None
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    true_names: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Manifest:
     class_folders: how files and folders name the classes, in the same order.
     category_names: class -> the names by which annotations call its objects; of a class without an entry, its `class_folders` name.
     other_names: class -> further words that a text may name it by. For reports on how right a text is, never a filter or a prompt.
+    ambiguous: names by which annotations call objects that people may well name by a class although they belong to none; where objects of
+        no class are asked for, these are left out.
     sensors: channels that are read, in the files' own names, point sensor first.
     excluded: ids of objects that are broken or were dropped by those who use the data set.
     sha256: of the manifest file, computed when it is read.
@@ -93,6 +99,7 @@ class Manifest:
     class_folders: tuple[str, ...] = ()
     category_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     other_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ambiguous: tuple[str, ...] = ()
     sensors: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     sha256: str = field(default="", metadata={"computed": True})
@@ -115,6 +122,15 @@ class Manifest:
             for category in self.category_names.get(name, (own.get(name, name.replace(" ", "_")),)):
                 labels[category] = label
         return labels
+
+    def is_other(self, variant: str, category: str) -> bool:
+        """Say whether an annotated category stands for things that no class of a variant names: neither excluded nor ambiguous, nor one of the
+        words that name a class.
+        """
+        names = self.classes(variant)
+        words = {*names, *(word for name in names for word in self.other_names.get(name, ()))}
+        plain = " ".join(category.rpartition(".")[2].replace("_", " ").split())
+        return not (category in self.labels_of_categories(variant) or category in self.excluded or category in self.ambiguous or plain in words)
 
     def templates(self, name: str) -> tuple[str, ...]:
         """Look up a set of prompt templates, or take what has a `{}` as templates itself, several separated by `|`.
@@ -184,6 +200,9 @@ def _manifest(raw: object, path: Path) -> Manifest:
     variants = {}
     for key, entry in values["variants"].items():
         variants[key] = _variant(entry, path, f"variants.{key}")
+        unknown = sorted({name for group in variants[key].groups.values() for name in group} - set(variants[key].class_names or names))
+        if unknown:
+            raise BadFileError(f"{path}: variants.{key}.groups has {unknown[0]!r}, which is none of its classes.")
     for key, templates in values["prompts"].items():
         if not isinstance(templates, list) or not templates or any("{}" not in str(template) for template in templates):
             raise BadFileError(f"{path}: every template of prompts.{key} needs one {{}} for the class name.")
@@ -192,6 +211,7 @@ def _manifest(raw: object, path: Path) -> Manifest:
         **values,
         "category_names": _names_of_classes(values, "category_names", known, path),
         "other_names": _names_of_classes(values, "other_names", known, path),
+        "ambiguous": _names(values.get("ambiguous") or [], path, "ambiguous"),
         "sensors": _names(values.get("sensors") or [], path, "sensors"),
         "excluded": _names(values.get("excluded") or [], path, "excluded"),
         "class_names": names,
@@ -230,6 +250,11 @@ def _variant(raw: object, path: Path, where: str) -> Variant:
     if values.get("views") is not None and (not isinstance(values["views"], int) or values["views"] < 1):
         raise BadFileError(f"{path}: {where}.views must be a whole number of at least 1, or left out.")
     values["class_names"] = _names(values.get("class_names") or [], path, f"{where}.class_names")
+    if not isinstance(values.get("groups") or {}, dict):
+        raise BadFileError(f"{path}: {where}.groups must map titles to lists of class names.")
+    values["groups"] = {str(key): _names(group, path, f"{where}.groups.{key}", least=1) for key, group in (values.get("groups") or {}).items()}
+    if not isinstance(values.get("true_names"), str | None):
+        raise BadFileError(f"{path}: {where}.true_names must be the name of a file, or left out.")
     rows = tuple((float(row[0]), float(row[1]), float(row[2])) for row in rotation)
     return Variant(**{**values, "ours_from_files": rows, "splits": splits})
 

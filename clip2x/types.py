@@ -16,25 +16,52 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+class ObjectDetails(TypedDict, total=False):
+    """What is known of an object that a box cut out of a scene frame, beside its points.
+
+    counted_points: how many points lie in its box, before some were chosen.
+    range_m: distance of the box's centre from the point sensor, metres.
+    image: (3, S, S) float32 in [0, 1], what the picture that shows the object best has in the box's rectangle; black where no picture shows it.
+        There where crops were asked for, as is `has_image`.
+    has_image: whether a picture shows it.
+    """
+
+    counted_points: int
+    range_m: float
+    image: Tensor
+    has_image: bool
+
+
 class PointSample(TypedDict):
     """One object.
 
     points: (N, 3) float32, object frame.
-    label: index into the manifest's `class_names`.
+    label: index into the manifest's `class_names`; -1 for an object of none of the classes, where those were asked for.
     index: position in the data set; identifies the sample when scores of several processes are merged.
+    The others: of objects cut out of scenes, see `ObjectDetails`.
     """
 
     points: Tensor
     label: int
     index: int
+    counted_points: NotRequired[int]
+    range_m: NotRequired[float]
+    image: NotRequired[Tensor]
+    has_image: NotRequired[bool]
 
 
 class PointBatch(TypedDict):
-    """Collated `PointSample`s: points (B, N, 3), label (B,), index (B,)."""
+    """Collated `PointSample`s: points (B, N, 3), label (B,), index (B,); of scene objects also counted_points (B,) int64, range_m (B,) float64,
+    image (B, 3, S, S), has_image (B,) bool.
+    """
 
     points: Tensor
     label: Tensor
     index: Tensor
+    counted_points: NotRequired[Tensor]
+    range_m: NotRequired[Tensor]
+    image: NotRequired[Tensor]
+    has_image: NotRequired[Tensor]
 
 
 class CaptionedSample(TypedDict):
@@ -43,6 +70,7 @@ class CaptionedSample(TypedDict):
     image: (3, S, S) float32 in [0, 1].
     caption: the text.
     class_id, colour_id: what the caption says and what is in the picture; colour_id -1 in `caption_colour` means the caption names no colour.
+    in_scene: the picture is a crop of a scene, not an object before a plain background.
     """
 
     image: Tensor
@@ -50,6 +78,7 @@ class CaptionedSample(TypedDict):
     class_id: int
     colour_id: int
     caption_colour: int
+    in_scene: bool
 
 
 class CaptionedBatch(TypedDict):
@@ -60,6 +89,7 @@ class CaptionedBatch(TypedDict):
     class_id: Tensor
     colour_id: Tensor
     caption_colour: Tensor
+    in_scene: Tensor
 
 
 class PairSample(TypedDict):

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from nuscenes_files import BACKGROUND, CAMERAS, KEY_EVERY, STEP_US, THINGS, Written, to_child, to_parent, token, turn, write_nuscenes
 
 from clip2x.data.entries import Entry, EntryTable
-from clip2x.data.nuscenes.reader import NuScenesFrames, NuScenesObjects
+from clip2x.data.nuscenes.objects import NuScenesObjects
+from clip2x.data.nuscenes.reader import NuScenesFrames
 from clip2x.data.nuscenes.sweeps import NEAR_EGO_X, NEAR_EGO_Y
 from clip2x.data.readers import open_dataset
 from clip2x.errors import BadFileError, DataNotFoundError, InputError

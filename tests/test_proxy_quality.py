@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from clip2x.data.box_projection import project_boxes
 from clip2x.data.readers import open_frames
 from clip2x.evaluation.annotated_objects import (
     ObjectNames,
@@ -19,7 +20,6 @@ from clip2x.evaluation.annotated_objects import (
     perfect_boxes,
     plain_words,
     points_in_boxes,
-    project_boxes,
     turned_frame,
 )
 from clip2x.evaluation.proxy_quality import (

@@ -16,7 +16,8 @@ from sunrgbd_tree import B3DO, CHAIR, HALL_1, HALL_2, KINECT, OBJECTS, TRAIN, sc
 
 from clip2x.data.sunrgbd.files import scene_of
 from clip2x.data.sunrgbd.index import ObjectIndex
-from clip2x.data.sunrgbd.reader import SunRgbdFrames, SunRgbdObjects
+from clip2x.data.sunrgbd.objects import SunRgbdObjects
+from clip2x.data.sunrgbd.reader import SunRgbdFrames
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.types import SceneFrame
 

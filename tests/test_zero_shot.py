@@ -14,7 +14,8 @@ from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, read_depth_checkpoint, save_depth_checkpoint
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
-from clip2x.evaluation.ladder import Ladder, sum_of_cosines
+from clip2x.evaluation.ladder import Ladder
+from clip2x.evaluation.methods import sum_of_cosines
 from clip2x.evaluation.metrics import apart_metrics, classification_metrics, paired_gain
 from clip2x.evaluation.report import LINE_WIDTH, print_results
 from clip2x.geometry import unit_sphere
@@ -190,7 +191,7 @@ def a_row(method: str, right: torch.Tensor, over: dict[str, torch.Tensor], apart
     names = tuple(f"name {number}" for number in range(10))
     labels = torch.arange(len(right)) % 10
     metrics = classification_metrics(torch.eye(10)[torch.where(right, labels, (labels + 1) % 10)], labels, names)
-    gains = [{"over": name, **paired_gain(right, before)} for name, before in over.items()] + [None, None]
+    gains = [{"over": name, "num_samples": len(right), **paired_gain(right, before)} for name, before in over.items()] + [None, None]
     return {"dataset": "nuscenes", "variant": "v1.0-mini", "split": "mini_val", "method": method, **metrics, "gain": gains[0], "step": gains[1],
             "apart": apart_metrics(metrics, apart),
             "protocol": {"data": "mini-world", "apart_from": "asked for", "notes": ["a note"]}}

@@ -98,12 +98,7 @@ class DropPoints(Augmentation):
     def __call__(self, points: Cloud, rng: np.random.Generator) -> Cloud:
         """Change one cloud."""
         dropped = rng.random(len(points)) < rng.uniform(0, self.most)
-        kept = np.flatnonzero(~dropped)
-        if not len(kept):
-            return points
-        changed = points.copy()
-        changed[dropped] = points[kept[rng.integers(len(kept), size=int(dropped.sum()))]]
-        return changed
+        return _onto_others(points, dropped, rng)
 
 
 @dataclass(frozen=True)
@@ -127,6 +122,109 @@ class CutSide(Augmentation):
         changed = points.copy()
         changed[order[:cut]] = points[order[cut:]][rng.integers(len(points) - cut, size=cut)]
         return changed
+
+
+@dataclass(frozen=True)
+class SeenFromOneSide(Augmentation):
+    """Keep what a sensor would see from a random side; the hidden points go onto seen ones.
+
+    The cloud is looked at from far away along a direction with any azimuth and an elevation drawn from [-10, 40] degrees (sensors stand a little
+    above what they see), and cut into square cells across it: a point is seen if none of its cell lies nearer by more than `depth`.
+
+    Args:
+        cells: Cells along the cloud's diameter. depth: tolerance, in units of the unit sphere. probability: of the change.
+
+    Source: ours; what a scan of one viewpoint lacks, without meshes.
+    """
+
+    cells: int = 20
+    depth: float = 0.15
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.cells < 2 or not self.depth > 0 or not 0 <= self.probability <= 1:
+            raise InputError("SeenFromOneSide needs at least 2 cells, a positive depth and a probability in [0, 1], got "
+                             f"{self.cells}, {self.depth:g} and {self.probability:g}.")
+
+    def __call__(self, points: Cloud, rng: np.random.Generator) -> Cloud:
+        """Change one cloud."""
+        azimuth, elevation, place = rng.uniform(-np.pi, np.pi), np.deg2rad(rng.uniform(-10, 40)), rng.random()
+        shift = rng.random(2)
+        if place >= self.probability:
+            return points
+        towards = np.array([np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
+        right = np.array([np.cos(azimuth), 0.0, -np.sin(azimuth)])
+        across = points @ np.stack([right, np.cross(towards, right)], axis=1).astype(np.float32)
+        near = points @ towards.astype(np.float32)
+        radius = max(float(np.abs(across).max()), 1e-6)
+        column, row = np.floor((across / radius + 1) * (self.cells / 2) + shift).astype(np.int64).T
+        cell = column * (self.cells + 2) + row
+        nearest = np.full((self.cells + 2) ** 2, -np.inf, dtype=np.float32)
+        np.maximum.at(nearest, cell, near)
+        return _onto_others(points, near < nearest[cell] - np.float32(self.depth * radius), rng)
+
+
+@dataclass(frozen=True)
+class ScanLines(Augmentation):
+    """Keep the points near some level planes at even distances, as the rings of a LiDAR cut an upright object; the others go onto those.
+
+    Args:
+        least, most: Number of planes over the cloud's height, drawn between them evenly in its logarithm.
+        thickness: Share of the distance between planes that is kept. probability: of the change.
+
+    Source: ours.
+    """
+
+    least: int = 3
+    most: int = 24
+    thickness: float = 0.3
+    probability: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.most or not 0 < self.thickness <= 1 or not 0 <= self.probability <= 1:
+            raise InputError("ScanLines needs 1 <= least <= most, a thickness in (0, 1] and a probability in [0, 1], got "
+                             f"{self.least}, {self.most}, {self.thickness:g} and {self.probability:g}.")
+
+    def __call__(self, points: Cloud, rng: np.random.Generator) -> Cloud:
+        """Change one cloud."""
+        number, offset, place = np.exp(rng.uniform(np.log(self.least), np.log(self.most + 1))), rng.random(), rng.random()
+        if place >= self.probability:
+            return points
+        height = points[:, 1]
+        low, extent = float(height.min()), max(float(np.ptp(height)), 1e-6)
+        return _onto_others(points, ((height - low) / extent * number + offset) % 1.0 > self.thickness, rng)
+
+
+@dataclass(frozen=True)
+class Sparsen(Augmentation):
+    """Keep a number of points drawn from [least, all] evenly in its logarithm; the others go onto those: far objects have few returns."""
+
+    least: int = 12
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.least < 1 or not 0 <= self.probability <= 1:
+            raise InputError(f"Sparsen needs at least 1 point and a probability in [0, 1], got {self.least} and {self.probability:g}.")
+
+    def __call__(self, points: Cloud, rng: np.random.Generator) -> Cloud:
+        """Change one cloud."""
+        place, share = rng.random(), rng.random()
+        if place >= self.probability or len(points) <= self.least:
+            return points
+        number = round(self.least * (len(points) / self.least) ** share)
+        dropped = np.ones(len(points), dtype=bool)
+        dropped[rng.choice(len(points), number, replace=False)] = False
+        return _onto_others(points, dropped, rng)
+
+
+def _onto_others(points: Cloud, dropped: NDArray[np.bool_], rng: np.random.Generator) -> Cloud:
+    """Put points onto random ones of those that stay; encoders count equal points once. All stay where none would."""
+    kept = np.flatnonzero(~dropped)
+    if not len(kept):
+        return points
+    changed = points.copy()
+    changed[dropped] = points[kept[rng.integers(len(kept), size=int(dropped.sum()))]]
+    return changed
 
 
 def draw_distances(rng: np.random.Generator, low: float = 0.9, high: float = 1.1, count: int = 2) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from clip2x.data.transforms import SAMPLERS, choose_points, generator_for, near_
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.geometry import unit_sphere
 from clip2x.manifest import AXES, Manifest, Split, Variant, load_manifest
-from clip2x.types import PointSample
+from clip2x.types import ObjectDetails, PointSample
 
 PARTS = ("fit", "val")
 HELD_OUT_SHARE = 0.1  # ours: of a split, for model selection
@@ -164,6 +164,12 @@ class PointCloudDataset(PublishedData, Dataset[PointSample]):
         labels: list[int] = self.entries.labels.tolist()
         return labels
 
+    @property
+    def scenes(self) -> list[str] | None:
+        """The recording of every object, in order; None where objects do not come from recordings."""
+        entries = self.entries
+        return None if entries.group_names in ((), ("",)) else [entries.group_names[group] for group in entries.group_ids.tolist()]
+
     def __len__(self) -> int:
         """Count the objects."""
         return len(self.entries)
@@ -176,9 +182,14 @@ class PointCloudDataset(PublishedData, Dataset[PointSample]):
         entry = self.entries[position]
         turned = self.raw_points(entry) @ self._ours_from_files.T  # NumPy: PyTorch's threads cost 30 ms for this on a busy machine, NumPy takes 10 us
         try:
-            return PointSample(points=self.normalised(torch.from_numpy(turned)), label=entry.label, index=position)
+            points = self.normalised(torch.from_numpy(turned))
         except InputError as error:
             raise BadFileError(f"{self.folder / entry.key}: {error}") from None
+        return {"points": points, "label": entry.label, "index": position, **self.details(entry)}
+
+    def details(self, entry: Entry) -> ObjectDetails:
+        """Say what is known of an object beside its points: nothing, unless it was cut out of a scene."""
+        return ObjectDetails()
 
     def raw_points(self, entry: Entry) -> NDArray[np.float32]:
         """Take `num_points` of an object, (num_points, 3) float32, in the files' frame and unit."""

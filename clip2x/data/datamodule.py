@@ -41,6 +41,8 @@ class Clip2xDataModule(LightningDataModule):
         num_points: Points per cloud of the test sets. Official code: 1,024.
         sampler: How clouds with more points are thinned, `random` (seeded) or `farthest`.
         up: Up axis of the files where a copy differs from its manifest.
+        crops: Side in pixels of the pictures of objects that come with test sets cut out of scenes; None reads none. See `readers.open_dataset`.
+        others: Let test sets that are cut out of scenes hold also the objects of none of their classes, with label -1.
         limit: Use only so many samples of each test set, each set that is watched and each set of frames, spread evenly over it.
         balance: 0 reads every training sample once an epoch, 1 all classes equally often, see `samplers.balanced_order`.
         on_bad_sample: `raise` stops with the sample's name and the reason; `skip` takes the next one in its place, counts and lists it.
@@ -53,8 +55,9 @@ class Clip2xDataModule(LightningDataModule):
                  val: DatasetFactory | list[DatasetFactory] | None = None, watch: list[str] | None = None, test: list[str] | None = None,
                  frames: list[str] | None = None, sweeps: int = 1, depth: str = "raw", val_every_epochs: float | None = None,
                  batch_size: int = 32, batch_size_per_device: int | None = None, num_workers: int = 0, prefetch: int = 2,
-                 num_points: int = 1024, sampler: str = "random", up: str | None = None, limit: int | None = None, balance: float = 0.0,
-                 on_bad_sample: str = "raise", max_bad_share: float = 0.01, cache: Path | None = None, seed: int = 0) -> None:
+                 num_points: int = 1024, sampler: str = "random", up: str | None = None, crops: int | None = None, others: bool = False,
+                 limit: int | None = None, balance: float = 0.0, on_bad_sample: str = "raise", max_bad_share: float = 0.01,
+                 cache: Path | None = None, seed: int = 0) -> None:
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0), ("prefetch", prefetch, 1),
                                    ("batch_size_per_device", 1 if batch_size_per_device is None else batch_size_per_device, 1)):
@@ -72,6 +75,7 @@ class Clip2xDataModule(LightningDataModule):
         self.on_bad_sample, self.max_bad_share = on_bad_sample, max_bad_share
         self._train, self._val, self._watch, self._test, self.val_every_epochs = train, val, watch or [], test or [], val_every_epochs
         self._options: dict[str, Any] = {"num_points": num_points, "sampler": sampler, "up": up, "limit": limit, "cache": cache, "seed": seed}
+        self.crops, self.others = crops, others
         self._frames, self.sweeps, self.depth = frames or [], sweeps, depth
         self.frame_set: LoadedFrames | None = None
         self.val_set: Dataset[Any] | None = None
@@ -95,7 +99,7 @@ class Clip2xDataModule(LightningDataModule):
         if stage == "test":
             if not self._test:
                 raise InputError("data.test is empty; name at least one data set, e.g. --data.test '[modelnet10/off/test]'.")
-            self.test_sets = [open_dataset(name, self.root, **self._options) for name in self._test]
+            self.test_sets = [open_dataset(name, self.root, crops=self.crops, others=self.others, **self._options) for name in self._test]
 
         if stage == "predict":
             if not self._frames:

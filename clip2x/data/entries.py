@@ -97,7 +97,7 @@ def carve(entries: EntryTable, share: float, seed: int) -> tuple[NDArray[np.int6
     held_out: NDArray[np.bool_] = np.zeros(len(entries), dtype=bool)
     if entries.group_names not in ((), ("",)):
         present = np.unique(entries.group_ids)
-        place = np.array([_place(entries.group_names[group], seed) for group in present])
+        place = np.array([place_of_recording(entries.group_names[group], seed) for group in present])
         chosen = present[place < share] if (place < share).any() else present[[place.argmin()]]
         held_out = np.isin(entries.group_ids, chosen) if len(present) > 1 else held_out
     else:
@@ -108,7 +108,7 @@ def carve(entries: EntryTable, share: float, seed: int) -> tuple[NDArray[np.int6
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _place(group: str, seed: int) -> float:
+def place_of_recording(group: str, seed: int = 0) -> float:
     """Map the name of a recording to [0, 1): frames and objects of a data set are cut between the same recordings."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{group}".encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2.0**64
 

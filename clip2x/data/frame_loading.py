@@ -6,18 +6,16 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from clip2x.data.entries import spread
 from clip2x.data.faults import REPORTED
 from clip2x.data.frames import FrameDataset
-from clip2x.data.images import read_image
-from clip2x.errors import BadFileError, DataNotFoundError
-from clip2x.types import Camera, SceneFrame
+from clip2x.data.images import read_camera_picture
+from clip2x.errors import DataNotFoundError
+from clip2x.types import SceneFrame
 
 FrameName = tuple[str, str]
 """`manifest/variant/split` and the token of a frame."""
@@ -101,23 +99,9 @@ class LoadedFrames(Dataset[list[LoadedFrame]]):
             if not frame.cameras:
                 raise DataNotFoundError(f"{data.folder}: frame {token} has no picture ({' '.join(frame.notes) or 'no camera'}).")
             keys = {camera.name: camera.file.relative_to(data.folder).as_posix() for camera in frame.cameras}
-            pictures = {camera.name: torch.from_numpy(read_picture(camera).copy()) for camera in frame.cameras} if self.with_pixels else {}
+            pictures = {camera.name: torch.from_numpy(read_camera_picture(camera).copy()) for camera in frame.cameras} if self.with_pixels else {}
         except REPORTED as error:
             if not self.skip_bad:
                 raise
             return LoadedFrame(index, name, token, None, problem=" ".join(str(error).split()))
         return LoadedFrame(index, name, token, frame, pictures, keys, missing=len(data.manifest.sensors) - 1 - len(frame.cameras))
-
-
-def read_picture(camera: Camera) -> NDArray[np.uint8]:
-    """Read the picture of a camera, (H, W, 3) uint8.
-
-    Raises:
-        DataNotFoundError, BadFileError: As `read_image`; also if it has another size than the camera: boxes and points would not fit it.
-    """
-    picture = read_image(camera.file)
-    if picture.shape[:2] != (camera.height_px, camera.width_px):
-        raise BadFileError(f"{camera.file}: the picture is {picture.shape[1]} x {picture.shape[0]} pixels, its camera {camera.width_px} x "
-                           f"{camera.height_px}; get the file again (scaled copies do not fit the calibration).")
-    return picture
-

@@ -1,15 +1,19 @@
-"""Read pictures, or say in one line why they cannot be used."""
+"""Read pictures, or say in one line why they cannot be used; cut boxes out of them."""
 
 from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
 
 from clip2x.errors import BadFileError, DataNotFoundError
+from clip2x.types import Camera
 
 # What Pillow raises for damaged files (found by cutting and changing files at random).
 BROKEN_IMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
@@ -44,6 +48,19 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
         raise BadFileError(f"{path}: not a whole picture ({' '.join(str(error).split())[:120]}).") from error
 
 
+def read_camera_picture(camera: Camera) -> NDArray[np.uint8]:
+    """Read the picture of a camera, (H, W, 3) uint8.
+
+    Raises:
+        DataNotFoundError, BadFileError: As `read_image`; also if it has another size than the camera: boxes and points would not fit it.
+    """
+    picture = read_image(camera.file)
+    if picture.shape[:2] != (camera.height_px, camera.width_px):
+        raise BadFileError(f"{camera.file}: the picture is {picture.shape[1]} x {picture.shape[0]} pixels, its camera {camera.width_px} x "
+                           f"{camera.height_px}; get the file again (scaled copies do not fit the calibration).")
+    return picture
+
+
 def read_depth_codes(path: Path) -> NDArray[np.uint16]:
     """Read a picture of 16-bit numbers as (H, W) uint16.
 
@@ -63,3 +80,46 @@ def read_depth_codes(path: Path) -> NDArray[np.uint16]:
     except BROKEN_IMAGE as error:
         raise BadFileError(f"{path}: not a whole picture ({' '.join(str(error).split())[:120]}).") from error
     return values.astype(np.uint16)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Read width and height of a picture, pixels, from its header.
+
+    Raises:
+        DataNotFoundError, BadFileError: As `read_image`.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except FileNotFoundError:
+        raise DataNotFoundError(f"{path} does not exist.") from None
+    except BROKEN_IMAGE as error:
+        raise BadFileError(f"{path}: not a whole picture ({' '.join(str(error).split())[:120]}).") from error
+
+
+def cut(picture: NDArray[np.uint8], box_px: NDArray[np.floating[Any]], margin: float = 0.0) -> NDArray[np.uint8]:
+    """Cut a box out of a picture (H, W, 3): whole pixels that it touches, at least one.
+
+    Args:
+        picture: The picture.
+        box_px: (4,) left, top, right, bottom.
+        margin: Added on each side as a share of the box's width or height, as far as the picture goes.
+    """
+    height_px, width_px, _ = picture.shape
+    left, top, right, bottom = np.asarray(box_px, dtype=np.float64)
+    across, down = margin * (right - left), margin * (bottom - top)
+    first_column = min(max(int(np.floor(left - across)), 0), width_px - 1)
+    first_row = min(max(int(np.floor(top - down)), 0), height_px - 1)
+    end_column, end_row = min(int(np.ceil(right + across)), width_px), min(int(np.ceil(bottom + down)), height_px)
+    return picture[first_row : max(end_row, first_row + 1), first_column : max(end_column, first_column + 1)]
+
+
+def square_picture(pixels: NDArray[np.uint8], size: int) -> Float[torch.Tensor, "3 S S"]:
+    """Bring a picture (H, W, 3) to a square of `size` pixels (bicubic, antialiased; sides are scaled each by itself): float32 in [0, 1].
+
+    Source: UniGS code (third party, same group) squeezes the raw box in this way.
+    """
+    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)) / 255
+    if image.shape[1:] != (size, size):
+        image = torch.nn.functional.interpolate(image[None], (size, size), mode="bicubic", align_corners=False, antialias=True)[0].clamp(0, 1)
+    return image

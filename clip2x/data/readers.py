@@ -8,11 +8,13 @@ from typing import Any
 from clip2x.data.base import PointCloudDataset
 from clip2x.data.frames import FrameDataset
 from clip2x.data.modelnet import ModelNet
-from clip2x.data.nuscenes.reader import NuScenesFrames, NuScenesObjects
+from clip2x.data.nuscenes.objects import NuScenesObjects
+from clip2x.data.nuscenes.reader import NuScenesFrames
 from clip2x.data.scanobjectnn import ScanObjectNN
 from clip2x.data.shapenet import ShapeNet
 from clip2x.data.shapenet_pairs import ShapeNetViews
-from clip2x.data.sunrgbd.reader import SunRgbdFrames, SunRgbdObjects
+from clip2x.data.sunrgbd.objects import SunRgbdObjects
+from clip2x.data.sunrgbd.reader import SunRgbdFrames
 from clip2x.errors import InputError
 from clip2x.manifest import Manifest, load_manifest
 
@@ -23,8 +25,14 @@ FRAME_READERS: dict[str, type[FrameDataset]] = {"nuscenes": NuScenesFrames, "sun
 VIEW_READERS: dict[str, type[ShapeNetViews]] = {"shapenet": ShapeNetViews}  # of variants that are pictures of objects
 
 
-def open_dataset(name: str, root: Path, **options: Any) -> PointCloudDataset:
+def open_dataset(name: str, root: Path, *, crops: int | None = None, others: bool = False, **options: Any) -> PointCloudDataset:
     """Open the labelled objects of a data set by `manifest/variant/split`, e.g. `modelnet10/off/test` or `shapenet/pc/train:val`.
+
+    Args:
+        name: The data set.
+        root: The data root.
+        crops, others: Of objects that are cut out of scenes, see `NuScenesObjects`; other data sets have no pictures and no other objects.
+        options: See `PointCloudDataset`.
 
     Raises:
         InputError: If the name has another form or one of its parts is unknown.
@@ -33,6 +41,8 @@ def open_dataset(name: str, root: Path, **options: Any) -> PointCloudDataset:
     manifest, variant, split = _parts(name)
     if manifest.reader not in READERS:
         raise InputError(f"{manifest.name} is read by {manifest.reader!r}, which is not known; known are {', '.join(READERS)}.")
+    if manifest.reader in FRAME_READERS:
+        options |= {"crops": crops, "others": others}
     return READERS[manifest.reader](manifest, root=root, variant=variant, split=split, **options)
 
 

@@ -71,6 +71,14 @@ def class_embeddings(
     return embeds
 
 
+def centred(embeds: Float[Tensor, "C E"], mean: Float[Tensor, "E"]) -> Float[Tensor, "C E"]:
+    """Remove a mean from text embeddings and scale them to unit length again.
+
+    Source: ours; names in one template share most of their direction, and what is left tells them apart.
+    """
+    return functional.normalize(embeds - mean.to(embeds), dim=-1)
+
+
 def read_class_file(path: str | Path) -> list[str]:
     """Read class names from a text file: one per line; empty lines and what follows a `#` are ignored.
 

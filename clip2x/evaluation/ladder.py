@@ -3,92 +3,135 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from clip2x.depth import DepthViews
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, depth_encoder_of
-from clip2x.errors import InputError
+from clip2x.encoders.point_checkpoint import PointCheckpoint, point_encoder_of
+from clip2x.errors import CheckpointMismatchError, InputError
+from clip2x.evaluation.methods import (
+    CLIP2POINT,
+    WITH_PROXIES,
+    Method,
+    crop_method,
+    point_and_depth,
+    point_method,
+    tuned_method,
+    tuned_sum,
+    views_protocol,
+    with_crop,
+)
 from clip2x.projections import PointClipV2Views, PointClipViews
 
 PROJECTIONS = {"pointclip": ("PointCLIP projection", PointClipViews), "pointclip-v2": ("PointCLIP V2 projection", PointClipV2Views)}
+CHANNELS = ["x", "y", "z"]
 
 
 @dataclass(frozen=True)
-class Method:
-    """A line of the table.
+class Names:
+    """How the names are spoken that an encoder's cosines are with.
 
-    factors: position of an encoder -> factor on its cosines; the scores are the sum.
-    protocol: what a result says of the method.
-    gain_over: name of the method that lacks the pre-training and differs in nothing else.
-    step_over: name of the method that lacks the encoder which this one adds to it.
+    templates: its own prompts; None for those of the evaluation. mean: (E,) removed from the text embeddings; None for nothing.
     """
 
-    name: str
-    factors: Mapping[int, float]
-    protocol: dict[str, Any]
-    gain_over: str | None = None
-    step_over: str | None = None
+    templates: tuple[str, ...] | None = None
+    mean: Tensor | None = None
 
 
 class Ladder(nn.Module):
-    """Untouched CLIP on depth views and on other projections, CLIP2Point's depth encoder, and the sum of that with CLIP.
+    """Untouched CLIP on depth views, on other projections and on pictures; CLIP2Point's depth encoder, as published and tuned on triplets; CLIP2's
+    point encoder; and sums of them.
 
-    Views weigh the same in every method, and all compare with the same names in the same prompts: nothing is fitted on a test set.
+    Views weigh the same in every method: nothing is fitted on a test set. All compare with the same names, in the same prompts but for the point
+    encoder, which takes those that it was trained with.
 
     Args:
         clip: The CLIP of every method.
-        views: View preset of all depth views. The checkpoint's tower is evaluated on it too, whatever it was trained on: the official code
+        views: View preset of all depth views. The checkpoints' towers are evaluated on it too, whatever they were trained on: the official code
             trains on ten views, and its zero-shot script takes six others.
-        point_radius: Splat radii at which untouched CLIP is evaluated.
+        point_radius: Splat radii at which untouched CLIP is evaluated; the point encoder is compared with the last one.
         projections: Names from `PROJECTIONS`.
         checkpoint: A depth encoder; it is evaluated at the radius that it was trained with, and so is untouched CLIP.
-        ensemble: Whether to sum the cosines of the checkpoint's tower and of CLIP, with the factors that the checkpoint states.
+        tuned: A depth encoder that was tuned on triplets, likewise.
+        points: A point encoder.
+        images: Whether to evaluate the pictures of objects too, where a data set has them.
+        ensemble: Whether to sum cosines: of the depth encoder and CLIP, of both encoders, of these and CLIP on the picture.
 
     Attributes:
-        encoders: Those of all methods; neighbours with the same renderer share its pictures.
+        encoders: Those that look at drawn pictures; neighbours with the same renderer share its pictures.
+        names: Of every encoder, in the order of the embeddings: `encoders`, then the point encoder, then CLIP on pictures.
         methods: The lines of the table, in its order.
 
     Raises:
         InputError: If a list has a value twice, there is no radius, or a projection is unknown.
-        CheckpointMismatchError: If the checkpoint belongs to another CLIP.
+        CheckpointMismatchError: If a checkpoint belongs to another CLIP, or takes more than coordinates.
     """
 
     def __init__(self, clip: ClipTowers, *, views: str, point_radius: Sequence[float | str], projections: Sequence[str] = (),
-                 checkpoint: DepthCheckpoint | None = None, ensemble: bool = True) -> None:
+                 checkpoint: DepthCheckpoint | None = None, tuned: DepthCheckpoint | None = None, points: PointCheckpoint | None = None,
+                 images: bool = False, ensemble: bool = True) -> None:
         super().__init__()
         _check_lists(point_radius, projections)
         self.encoders, self.methods = nn.ModuleList(), list[Method]()
-        self._titles: list[str] = []
-        trained_at = None if checkpoint is None else checkpoint.about["encoder"]["point_radius"]
-        radii = [*point_radius, *([trained_at] if trained_at is not None and trained_at not in point_radius else [])]
-        pretrained: list[Method] = []
-        for radius in radii:
+        self.names, self._titles = list[Names](), list[str]()
+        trained: list[Method] = []
+        depth: tuple[DepthCheckpoint, DepthViews, int, Method] | None = None
+        for radius in _radii(point_radius, checkpoint, tuned):
             draw = DepthViews(views, clip.image_size, radius)
             untouched = self._add(clip, draw, f"r={radius}")
-            name = f"CLIP depth views r={radius}"
-            self.methods.append(Method(name, {untouched: 1.0}, _protocol("CLIP", draw, "clip2point")))
-            if checkpoint is not None and radius == trained_at:
-                tuned = self._add(depth_encoder_of(checkpoint, clip).tower, draw, f"r={radius}")
-                pretrained = _pretrained_methods(checkpoint, draw, tuned, untouched, name)[:2 if ensemble else 1]
+            plain = Method(f"CLIP depth views r={radius}", {untouched: 1.0}, views_protocol("CLIP", draw, "clip2point"), scale=clip.logit_scale)
+            self.methods.append(plain)
+            if checkpoint is not None and radius == _radius_of(checkpoint):
+                own = self._add(depth_encoder_of(checkpoint, clip).tower, draw, f"r={radius}")
+                alone = tuned_method(CLIP2POINT, checkpoint, draw, own, plain.name)
+                depth = checkpoint, draw, own, alone
+                trained[:0] = [alone, *([tuned_sum(checkpoint, draw, own, untouched, plain.name)] if ensemble else [])]
+            if tuned is not None and radius == _radius_of(tuned):
+                own = self._add(depth_encoder_of(tuned, clip).tower, draw, f"r={radius}")
+                before = f"{CLIP2POINT} r={radius}" if checkpoint is not None and _radius_of(checkpoint) == radius else None
+                trained.append(tuned_method(WITH_PROXIES, tuned, draw, own, plain.name, before))
         for projection in projections:
             title, renderer = PROJECTIONS[projection]
             other = renderer(clip.image_size)
-            self.methods.append(Method(title, {self._add(clip, other, projection): 1.0}, _protocol("CLIP", other, projection)))
-        self.methods += pretrained
+            self.methods.append(Method(title, {self._add(clip, other, projection): 1.0}, views_protocol("CLIP", other, projection),
+                                       scale=clip.logit_scale))
+        self.point_encoder = None if points is None else point_encoder_of(points, clip)
+        self.clip = clip if images else None
+        if points is not None:
+            _check_channels(points)
+            mean = points.about["mean_text"]
+            self.names.append(Names(tuple(points.about["templates"]), None if mean is None else torch.tensor(mean)))
+            untouched_name = f"CLIP depth views r={point_radius[-1]}"  # a point encoder has no radius of its own
+            trained.append(point_method(points, len(self.encoders), untouched_name, None if depth is None else depth[3].name))
+            if depth is not None and ensemble:
+                trained.append(point_and_depth(points, depth[0], depth[1], (len(self.encoders), depth[2]), depth[3].name))
+        if images:
+            self.methods.append(crop_method(clip, len(self.names)))
+            if points is not None and ensemble:
+                trained.append(with_crop(trained[-1], clip, len(self.names)))
+            self.names.append(Names())
+        self.methods += trained
 
-    def forward(self, points: Float[Tensor, "B N 3"], pooling: str) -> tuple[Float[Tensor, "P B E"], dict[str, Tensor]]:
-        """Draw the clouds (unit sphere, object frame) once with each renderer, and encode the pictures once with each encoder.
+    def forward(self, points: Float[Tensor, "B N 3"], pooling: str, image: Float[Tensor, "B 3 S S"] | None = None,
+                has_image: Bool[Tensor, " B"] | None = None) -> tuple[Float[Tensor, "P B E"], dict[str, Tensor]]:
+        """Draw the clouds (unit sphere, object frame) once with each renderer, and run each encoder once.
+
+        Args:
+            points: The clouds.
+            pooling: Of views, see `pool_view_features`.
+            image, has_image: Pictures of the objects, [0, 1], and which of them are there; the embedding of one that is not is zero.
 
         Returns:
-            Embeddings of unit length of the P encoders, float32, and the (B, V, S, S) pictures of each renderer under its title.
+            Embeddings of unit length of the P encoders, float32, in the order of `names`; and the (B, V, S, S) pictures of each renderer under its
+            title.
         """
         embeds, pictures = [], {}
         for draw, group in itertools.groupby(zip(self.encoders, self._titles, strict=True), key=lambda pair: pair[0].draw):
@@ -96,49 +139,35 @@ class Ladder(nn.Module):
             for encoder, title in group:
                 embeds.append(pool_view_features(encoder.encode_views(grey).float(), pooling))  # type: ignore[operator]
                 pictures[title] = grey
+        if self.point_encoder is not None:
+            embeds.append(functional.normalize(self.point_encoder(points).float(), dim=-1))
+        if self.clip is not None:
+            embeds.append(torch.zeros_like(embeds[0]))
+            if image is not None and has_image is not None and bool(has_image.any()):
+                embeds[-1][has_image] = functional.normalize(self.clip.encode_image(image[has_image]).float(), dim=-1)
         return torch.stack(embeds), pictures
 
     def _add(self, tower: nn.Module, draw: nn.Module, title: str) -> int:
         self.encoders.append(DepthViewEncoder(tower, draw=draw))
         self._titles.append(title)
+        self.names.append(Names())
         return len(self._titles) - 1
 
 
-def sum_of_cosines(cosines: Float[Tensor, "N P C"], factors: Mapping[int, float]) -> Float[Tensor, "N C"]:
-    """Add factor x cosine over the encoders that `factors` names by position; the others are not looked at."""
-    return torch.stack([factor * cosines[:, position] for position, factor in factors.items()]).sum(dim=0)
+def _radius_of(checkpoint: DepthCheckpoint) -> float | str:
+    radius: float | str = checkpoint.about["encoder"]["point_radius"]
+    return radius
 
 
-def _pretrained_methods(checkpoint: DepthCheckpoint, draw: DepthViews, tuned: int, untouched: int, baseline: str) -> list[Method]:
-    """CLIP2Point alone, then summed with untouched CLIP on the same pictures."""
-    about, name = checkpoint.about, f"CLIP2Point r={draw.point_radius}"
-    said = {"depth_checkpoint_sha256": checkpoint.sha256, "selected_on": about.get("selected_on"), "notes": _notes(checkpoint, draw.views)}
-    factors = {"CLIP2Point": float(about["ensemble"]["tuned"]), "CLIP": float(about["ensemble"]["clip"])}
-    fitted = about.get("val_top1") is not None  # a file that no validation went before has factors by default
-    summed = {"factors": factors, "factors_from": "the checkpoint: " + ("fitted in its validation" if fitted else "not fitted")}
-    return [
-        Method(name, {tuned: 1.0}, _protocol("CLIP2Point", draw, "clip2point", **said), gain_over=baseline),
-        Method(f"CLIP2Point + CLIP r={draw.point_radius}", {tuned: factors["CLIP2Point"], untouched: factors["CLIP"]},
-               _protocol("CLIP2Point + CLIP", draw, "clip2point", **said, **summed), gain_over=baseline, step_over=name),
-    ]
+def _radii(point_radius: Sequence[float | str], *checkpoints: DepthCheckpoint | None) -> list[float | str]:
+    """List the radii, those of checkpoints added where they are missing."""
+    return list(dict.fromkeys([*point_radius, *(_radius_of(checkpoint) for checkpoint in checkpoints if checkpoint is not None)]))
 
 
-def _notes(checkpoint: DepthCheckpoint, views: str) -> list[str]:
-    """Say what a reader of CLIP2Point's figures has to know of the checkpoint."""
-    about, start = checkpoint.about, f"CLIP2Point's checkpoint {checkpoint.sha256[:12]}:"
-    selected_on = about.get("selected_on") or "not stated; it may be a test set"
-    chosen = " Figures on the set that chose it are not held out." if "test" in selected_on else ""
-    notes = [f"{start} selected on: {selected_on}.{chosen}", *(f"{start} {note}" for note in about.get("notes", []))]
-    if views != about["encoder"]["views"]:
-        notes.append(f"{start} trained on {about['encoder']['views']}, evaluated on {views}.")
-    return notes
-
-
-def _protocol(encoder: str, draw: Any, projection: str, **said: Any) -> dict[str, Any]:
-    own_views = projection == "clip2point"
-    return {"encoder": encoder, "projection": projection, "views": draw.views if own_views else None, "num_views": draw.num_views,
-            "point_radius": draw.point_radius if own_views else None, "normalise_colours": draw.normalise_colours, "factors": None,
-            "factors_from": None, "depth_checkpoint_sha256": None, "selected_on": None, "notes": [], **said}
+def _check_channels(points: PointCheckpoint) -> None:
+    channels = points.about["encoder"]["channels"]
+    if list(channels) != CHANNELS:
+        raise CheckpointMismatchError(f"{points.path}: its encoder takes the channels {', '.join(channels)}; data sets here give x, y, z only.")
 
 
 def _check_lists(point_radius: Sequence[float | str], projections: Sequence[str]) -> None:

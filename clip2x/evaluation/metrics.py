@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,28 +11,27 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
-BOOTSTRAP_DRAWS = 1000
-LEVEL = 0.95
+from clip2x.evaluation.bootstrap import Resampling, interval
 
 
 def classification_metrics(scores: Float[Tensor, "N C"], labels: Int64[Tensor, " N"], class_names: tuple[str, ...], *,
-                           seed: int = 0) -> dict[str, Any]:
+                           seed: int = 0, resampling: Resampling | None = None) -> dict[str, Any]:
     """Summarise zero-shot scores, in shares of 1.
 
-    Classes without a sample count in neither the class mean nor `per_class` (their entry is None). `interval` holds 95 % intervals of
-    top-1 and class mean from a bootstrap over the samples (ours: 1,000 draws).
+    Classes without a sample count in neither the class mean nor `per_class` (their entry is None).
 
     Args:
         scores: Larger is better; ties go to the lower label.
         labels: Positions in `class_names`.
         class_names: All names that compete.
         seed: Of the bootstrap.
+        resampling: How it draws; single samples if not given.
 
     Returns:
         `num_samples`, `num_classes`, `top1`, `top5` (None below six classes), `class_mean`, `per_class`, `confusion` (rows: truth),
-        `chance` (1/C), `majority` (share of the largest class), `interval`.
+        `chance` (1/C), `majority` (share of the largest class), `interval` of top-1 and class mean and what it is made of.
     """
-    number = len(class_names)
+    number, resampling = len(class_names), resampling or Resampling(seed=seed)
     predicted = scores.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predicted, labels, number)
     support = confusion.sum(dim=1)
@@ -44,43 +43,37 @@ def classification_metrics(scores: Float[Tensor, "N C"], labels: Int64[Tensor, "
         "class_mean": float(recall[support > 0].mean()),
         "per_class": {name: float(recall[index]) if support[index] else None for index, name in enumerate(class_names)},
         "confusion": confusion.tolist(), "chance": 1 / number, "majority": float(support.max() / support.sum()),
-        "interval": _bootstrap((predicted == labels).numpy(), labels.numpy(), number, seed),
+        "interval": _intervals(predicted == labels, labels, number, resampling),
     }
 
 
-def _bootstrap(correct: np.ndarray[Any, np.dtype[np.bool_]], labels: np.ndarray[Any, np.dtype[np.int64]], number: int, seed: int) -> dict[str, Any]:
+def _intervals(right: Bool[Tensor, " N"], labels: Int64[Tensor, " N"], number: int, resampling: Resampling) -> dict[str, Any]:
     """Draw the samples again, with replacement, and take quantiles of both accuracies."""
-    rng = np.random.default_rng(seed)
-    top1, class_mean = [], []
-    for _ in range(BOOTSTRAP_DRAWS):
-        drawn = rng.integers(len(labels), size=len(labels))
-        support = np.bincount(labels[drawn], minlength=number)
-        hits = np.bincount(labels[drawn], weights=correct[drawn], minlength=number)
-        top1.append(hits.sum() / len(drawn))
-        class_mean.append((hits[support > 0] / support[support > 0]).mean())
-    ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-    return {"level": LEVEL, "draws": BOOTSTRAP_DRAWS, "top1": np.quantile(top1, ends).tolist(), "class_mean": np.quantile(class_mean, ends).tolist()}
+    counts = resampling.counts((2 * labels + right).numpy(), 2 * number).reshape(-1, number, 2)
+    support, hits = counts.sum(axis=2), counts[..., 1]
+    shares = np.divide(hits, support, out=np.full(hits.shape, np.nan), where=support > 0)
+    return {**resampling.describe(), "top1": interval(hits.sum(axis=1) / support.sum(axis=1)), "class_mean": interval(np.nanmean(shares, axis=1))}
 
 
-def paired_gain(right: Bool[Tensor, " N"], right_before: Bool[Tensor, " N"], *, seed: int = 0) -> dict[str, Any]:
+def paired_gain(right: Bool[Tensor, " N"], right_before: Bool[Tensor, " N"], *, seed: int = 0,
+                resampling: Resampling | None = None) -> dict[str, Any]:
     """Compare two methods on the same samples.
 
-    The interval is a paired bootstrap (ours: 95 %, 1,000 draws): a sample is drawn with what both methods say of it. Only three things can
-    happen to a sample (gained, lost, as before), so the counts of N draws with replacement follow a multinomial distribution.
+    The interval is a paired bootstrap: a sample is drawn with what both methods say of it (gained, lost, as before).
 
     Args:
         right: Whether the method names each sample correctly.
         right_before: The same of the method that it is compared with.
         seed: Of the bootstrap.
+        resampling: How it draws; single samples if not given.
 
     Returns:
         `top1`, the difference of the accuracies in shares of 1, and `interval` of it.
     """
-    number = len(right)
-    gained, lost = int((right & ~right_before).sum()), int((right_before & ~right).sum())
-    counts = np.random.default_rng(seed).multinomial(number, np.array([gained, lost, number - gained - lost]) / number, size=BOOTSTRAP_DRAWS)
-    ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-    return {"top1": (gained - lost) / number, "interval": np.quantile((counts[:, 0] - counts[:, 1]) / number, ends).tolist()}
+    resampling = resampling or Resampling(seed=seed)
+    change = right.long() - right_before.long()
+    counts = resampling.counts((change + 1).numpy(), 3)
+    return {"top1": float(change.sum()) / len(right), "interval": interval((counts[:, 2] - counts[:, 0]) / counts.sum(axis=1))}
 
 
 def effect_of(gain: dict[str, Any]) -> str:
@@ -115,6 +108,34 @@ def apart_metrics(metrics: dict[str, Any], apart: Collection[str]) -> dict[str, 
     }
 
 
+def group_metrics(scores: Float[Tensor, "N C"], labels: Int64[Tensor, " N"], class_names: Sequence[str],
+                  group: Collection[str]) -> dict[str, Any] | None:
+    """Look at the objects of some classes by themselves, with all names competing and with these alone.
+
+    Args:
+        scores: Larger is better.
+        labels: Positions in `class_names`.
+        class_names: All names.
+        group: Some of them.
+
+    Returns:
+        `names` that have an object, in label order; `num_samples`; `class_mean` over them where all C names compete; `alone`: `class_mean` and
+        `chance` where only the names with an object do. None where there is no object.
+    """
+    present = [label for label, name in enumerate(class_names) if name in group and bool((labels == label).any())]
+    if not present:
+        return None
+    columns = torch.tensor(present)
+    own, place = torch.isin(labels, columns), {label: position for position, label in enumerate(present)}
+    truth, all_compete, alone = labels[own], scores[own].argmax(dim=1), scores[own][:, columns].argmax(dim=1)
+
+    def class_mean(right: Bool[Tensor, " N"]) -> float:
+        return float(torch.stack([right[truth == label].double().mean() for label in present]).mean())
+
+    return {"names": [class_names[label] for label in present], "num_samples": len(truth), "class_mean": class_mean(all_compete == truth),
+            "alone": {"class_mean": class_mean(alone == torch.tensor([place[int(label)] for label in truth])), "chance": 1 / len(present)}}
+
+
 def plain_name(name: str) -> str:
     """Write a class name in small letters, with single spaces in the place of underscores."""
     return " ".join(name.lower().replace("_", " ").split())
@@ -122,11 +143,15 @@ def plain_name(name: str) -> str:
 
 def merge_parts(parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     """Join (index (n,), scores (n, ...), label (n,)) from several batches and processes: each sample once, in the order of its index."""
-    index = torch.cat([part[0] for part in parts])
-    scores = torch.cat([part[1] for part in parts])
-    labels = torch.cat([part[2] for part in parts])
+    merged = merge_columns([dict(zip(("index", "scores", "labels"), part, strict=True)) for part in parts])
+    return merged["index"], merged["scores"], merged["labels"]
+
+
+def merge_columns(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Join columns (n, ...) with the same names from several batches and processes: each `index` once, in order."""
+    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    index = columns["index"]
     order = index.argsort(stable=True)
     first = torch.ones(len(order), dtype=torch.bool)
     first[1:] = index[order][1:] != index[order][:-1]
-    kept = order[first]
-    return index[kept], scores[kept], labels[kept]
+    return {name: values[order[first]] for name, values in columns.items()}

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
+from clip2x.encoders.point_checkpoint import read_point_checkpoint
 from clip2x.errors import InputError
-from clip2x.evaluation.class_embeddings import class_embeddings, unknown_words
-from clip2x.evaluation.ladder import Ladder, Method, sum_of_cosines
-from clip2x.evaluation.metrics import apart_metrics, classification_metrics, merge_parts, paired_gain, plain_name
+from clip2x.evaluation.class_embeddings import centred, class_embeddings, unknown_words
+from clip2x.evaluation.ladder import Ladder
+from clip2x.evaluation.metrics import merge_columns, plain_name
 from clip2x.evaluation.report import print_results, write_results
+from clip2x.evaluation.rows import Naming, SetScores, rows_of_set
+from clip2x.evaluation.shared_objects import SharedObjects, joined
 from clip2x.modules.gathering import gathered_objects
 from clip2x.provenance import commit, hardware, versions
 from clip2x.storage import check_writable
@@ -32,28 +35,36 @@ class ZeroShotClassification(LightningModule):
         output: Folder for `results.json`.
         views: View preset. Official code: `clip2point-6` in its zero-shot script, `clip2point-10` in pre-training's validation.
         point_radius: Splat radii at which untouched CLIP is evaluated, in units of half the picture's side; `density` chooses one for each
-            cloud. Official code: 0.02. The checkpoint's radius is added where it is missing.
+            cloud. Official code: 0.02. The checkpoints' radii are added where they are missing.
         projections: Other projections for untouched CLIP: `pointclip`, `pointclip-v2`. Views weigh the same; nothing is fitted on a test set.
         checkpoint: A depth encoder of `pretrain-depth`, or the official release's; it is evaluated at its own radius, on `views`.
-        ensemble: Evaluate the sum of the checkpoint's encoder and untouched CLIP too.
+        tuned_checkpoint: A depth encoder that was tuned on triplets, likewise.
+        point_checkpoint: A point encoder of `pretrain-points`.
+        images: Evaluate CLIP on the pictures of objects where the data sets give them (`data.crops`).
+        ensemble: Evaluate sums too: of the depth encoder and untouched CLIP, of point and depth encoder, of these and CLIP on the picture.
         pooling: `cosine_sum` (official code: cosines are summed over the views) or `feature_mean`.
-        templates: Name of the prompts in each data set's manifest, or templates with `{}`, several separated by `|`; the same for all methods.
-        apart: Class names whose accuracy is also reported apart; null: those that the checkpoint's stage kept out of its data, [] none.
+        templates: Name of the prompts in each data set's manifest, or templates with `{}`, several separated by `|`; of all methods but CLIP2.
+        point_templates: Likewise, of CLIP2; null: those that its checkpoint was trained with.
+        apart: Class names whose accuracy is also reported apart; null: those that the checkpoints' stages kept out of their data, [] none.
         profile: Printed on every line; `mini` results are not comparable with papers.
         seed: Of the bootstrap intervals; the data's own seed stands in the rows too.
     """
 
     def __init__(self, clip: ClipTowers, output: Path, views: str = "clip2point-10", point_radius: list[float | str] | None = None,
-                 projections: list[str] | None = None, checkpoint: Path | None = None, ensemble: bool = True, pooling: str = "cosine_sum",
-                 templates: str = "official_code", apart: list[str] | None = None, profile: str = "full", seed: int = 0) -> None:
+                 projections: list[str] | None = None, checkpoint: Path | None = None, tuned_checkpoint: Path | None = None,
+                 point_checkpoint: Path | None = None, images: bool = True, ensemble: bool = True, pooling: str = "cosine_sum",
+                 templates: str = "official_code", point_templates: str | None = None, apart: list[str] | None = None, profile: str = "full",
+                 seed: int = 0) -> None:
         super().__init__()
-        self.clip, self.output, self.pooling, self.templates = clip, Path(output), pooling, templates
+        self.clip, self.output, self.pooling, self.templates, self.point_templates = clip, Path(output), pooling, templates, point_templates
         self.profile, self.seed, self.apart = profile, seed, apart
         self.checkpoint = None if checkpoint is None else read_depth_checkpoint(checkpoint)
+        self.tuned = None if tuned_checkpoint is None else read_depth_checkpoint(tuned_checkpoint)
+        self.points = None if point_checkpoint is None else read_point_checkpoint(point_checkpoint)
         self.ladder = Ladder(clip, views=views, point_radius=[0.02] if point_radius is None else point_radius, projections=projections or [],
-                             checkpoint=self.checkpoint, ensemble=ensemble)
+                             checkpoint=self.checkpoint, tuned=self.tuned, points=self.points, images=images, ensemble=ensemble)
         self.name_embeds: list[Tensor] = []
-        self.parts: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self.parts: dict[int, list[dict[str, Tensor]]] = {}
 
     def configure_optimizers(self) -> None:
         """Nothing is trained here."""
@@ -69,25 +80,36 @@ class ZeroShotClassification(LightningModule):
         check_writable(self.output)
         _check_apart(self.apart or [], [name for data in self._data_sets() for name in data.class_names])
         for data in self._data_sets():
-            for text in unknown_words(self.clip, list(data.class_names)):
-                self.print(f"{data.manifest.name}: the CLIP at hand never saw a word of {text!r}; expect chance for it.")
+            if unknown := unknown_words(self.clip, list(data.class_names)):
+                self.print(f"{data.manifest.name}/{data.variant_name}: the CLIP at hand never saw a word of {', '.join(map(repr, unknown))}; expect "
+                           "chance for these.")
         self.parts = {}
 
     def on_test_epoch_start(self) -> None:
-        """Encode the class names of every data set."""
-        cache = self.output / "class_embeddings"
-        self.name_embeds = [class_embeddings(self.clip, data.class_names, data.manifest.templates(self.templates), cache=cache).to(self.device)
+        """Encode the class names of every data set, (P, C, E) each."""
+        self.name_embeds = [torch.stack([self._names(data, position) for position in range(len(self.ladder.names))]).to(self.device)
                             for data in self._data_sets()]
+        self.shared = SharedObjects(self._data_sets())
 
     def test_step(self, batch: PointBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Compare one batch with the names, once for each encoder; all of them compute in the precision of `clip`."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.clip.precision == "bf16"):
-            embeds, pictures = self.ladder(batch["points"], self.pooling)
+        known = self.shared.known(dataloader_idx, batch["index"])
+        new = torch.tensor([item is None for item in known], device=self.device)
+        fresh = None
+        if bool(new.any()):
+            image, has_image = batch.get("image"), batch.get("has_image")
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.clip.precision == "bf16"):
+                fresh, pictures = self.ladder(batch["points"][new], self.pooling, None if image is None else image[new],
+                                              None if has_image is None else has_image[new])
+            self.shared.keep(dataloader_idx, batch["index"][new], fresh)
+            if batch_idx == 0 and self.trainer.is_global_zero:
+                self._log_pictures(pictures, dataloader_idx)
+        embeds = joined([None if item is None else item.to(self.device) for item in known], fresh)
         with torch.autocast(self.device.type, enabled=False):  # 16 bits would tie names whose cosines differ by less than 0.004
-            cosines = (embeds @ self.name_embeds[dataloader_idx].T).transpose(0, 1).cpu()
-        self.parts.setdefault(dataloader_idx, []).append((batch["index"].cpu(), cosines, batch["label"].cpu()))
-        if batch_idx == 0 and self.trainer.is_global_zero:
-            self._log_pictures(pictures, dataloader_idx)
+            cosines = torch.einsum("pbe,pce->bpc", embeds, self.name_embeds[dataloader_idx])
+        columns = {"index": batch["index"], "cosines": cosines, "labels": batch["label"]}
+        columns |= {name: batch[name] for name in ("has_image", "counted_points", "range_m") if name in batch}
+        self.parts.setdefault(dataloader_idx, []).append({name: values.cpu() for name, values in columns.items()})
 
     def on_test_epoch_end(self) -> None:
         """Join the cosines of all processes; the first one computes, prints and writes the results."""
@@ -96,44 +118,48 @@ class ZeroShotClassification(LightningModule):
             bad = gathered_objects(self, [self.trainer.datamodule.bad_indices(index)])  # type: ignore[attr-defined]
             parts = gathered_objects(self, self.parts.get(index, []))
             if self.trainer.is_global_zero:
-                results += self._rows(index, *merge_parts(parts)[1:], unread=len(set().union(*bad)))
+                results += self._rows(index, SetScores.of(merge_columns(parts)), unread=len(set().union(*bad)))
         if self.trainer.is_global_zero:
             self._publish(results)
 
-    def _rows(self, set_index: int, cosines: Tensor, labels: Tensor, *, unread: int) -> list[dict[str, Any]]:
+    def _rows(self, set_index: int, scores: SetScores, *, unread: int) -> list[dict[str, Any]]:
         data = self._data_sets()[set_index]
-        if len(labels) + unread != len(data):
-            raise RuntimeError(f"{len(labels)} scores for {len(data)} samples: a process lost some")
-        apart, apart_from = self._apart_names()
+        if len(scores.labels) + unread != len(data):
+            raise RuntimeError(f"{len(scores.labels)} scores for {len(data)} samples: a process lost some")
+        with_pictures = scores.has_image is not None and bool(scores.has_image[scores.labels >= 0].any())
+        methods = [method for method in self.ladder.methods if with_pictures or not method.uses_image]
         notes = [*data.notes, *([f"{unread} of {len(data):,} samples could not be read and are left out."] if unread else [])]
-        scores = {method.name: sum_of_cosines(cosines, method.factors) for method in self.ladder.methods}
-        right = {name: values.argmax(dim=1) == labels for name, values in scores.items()}
-        rows = []
-        for method in self.ladder.methods:
-            metrics = classification_metrics(scores[method.name], labels, data.class_names, seed=self.seed)
-            gains = {key: None if over is None else {"over": over, **paired_gain(right[method.name], right[over], seed=self.seed)}
-                     for key, over in (("gain", method.gain_over), ("step", method.step_over))}
-            parted = apart_metrics(metrics, apart)
-            rows.append({
-                "dataset": data.manifest.name, "variant": data.variant_name, "split": data.split, "method": method.name, **metrics, **gains,
-                "apart": parted, "prompts": list(data.manifest.templates(self.templates)), "seed": data.seed,
-                "protocol": {**self._protocol(method, data, notes), "apart_from": apart_from if parted else None},
-            })
-        return rows
+        naming = Naming(*self._apart_names(), unknown_words(self.clip, list(data.class_names)))
+        prompts = {method.name: [list(self._templates(data, position)) for position in method.factors] for method in methods}
+        return rows_of_set(data, scores, methods, naming, prompts, said=self._protocol(data), notes=notes, seed=self.seed)
 
-    def _protocol(self, method: Method, data: Any, notes: list[str]) -> dict[str, Any]:
+    def _names(self, data: Any, position: int) -> Tensor:
+        """Embed the class names of a data set for one encoder, (C, E)."""
+        embeds = class_embeddings(self.clip, data.class_names, self._templates(data, position), cache=self.output / "class_embeddings")
+        mean = self.ladder.names[position].mean
+        return embeds if mean is None else centred(embeds, mean)
+
+    def _templates(self, data: Any, position: int) -> tuple[str, ...]:
+        """Look up the prompts of one encoder for a data set."""
+        own = self.ladder.names[position].templates
+        if own is None:
+            return tuple(data.manifest.templates(self.templates))
+        return own if self.point_templates is None else tuple(data.manifest.templates(self.point_templates))
+
+    def _protocol(self, data: Any) -> dict[str, Any]:
         return {
             "profile": self.profile, "clip": self.clip.id, "image_size": self.clip.image_size, "pooling": self.pooling,
             "num_points": data.num_points, "sampler": data.sampler, "up": data.up, "limit": data.limit, "precision": self.clip.precision,
-            "data": _source(data), "clip_seed": self.clip.metadata.get("seed"),
-            **method.protocol, "notes": notes + method.protocol["notes"],
+            "data": _source(data), "clip_seed": self.clip.metadata.get("seed"), "min_points": getattr(data, "min_points", None)
+            or (None if data.scenes is None else data.variant.min_points),
         }
 
     def _publish(self, results: list[dict[str, Any]]) -> None:
         path = self.output / "results.json"
         write_results(path, results, {
             "commit": commit(), "versions": versions(), "hardware": hardware(), "clip": self.clip.id, "checkpoint_sha256": self.clip.weights_sha256,
-            "depth_checkpoint": None if self.checkpoint is None else {"sha256": self.checkpoint.sha256, "about": self.checkpoint.about},
+            **{name: None if file is None else {"sha256": file.sha256, "about": file.about} for name, file in (
+                ("depth_checkpoint", self.checkpoint), ("tuned_checkpoint", self.tuned), ("point_checkpoint", self.points))},
             "manifest_sha256": {data.manifest.name: data.manifest.sha256 for data in self._data_sets()},
             "config": getattr(self.trainer, "clip2x_config", None),  # None where no command line made the trainer
         })
@@ -150,8 +176,10 @@ class ZeroShotClassification(LightningModule):
         """Names to report apart, and what they are."""
         if self.apart is not None:
             return self.apart, "asked for"
-        unseen = None if self.checkpoint is None else self.checkpoint.about.get("unseen_names")
-        return unseen or [], "kept out of the data that CLIP2Point was pre-trained on"
+        trained = [(name, file.about.get("unseen_names") or []) for name, file in (
+            ("CLIP2Point", self.checkpoint), ("CLIP2Point + proxies", self.tuned), ("CLIP2", self.points)) if file is not None]
+        names = list(dict.fromkeys(name for _, unseen in trained for name in unseen))
+        return names, "kept out of the data that " + " and ".join(title for title, unseen in trained if unseen) + " was pre-trained on"
 
     def _data_sets(self) -> list[Any]:
         sets: list[Any] = self.trainer.datamodule.test_sets  # type: ignore[attr-defined]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2x.data.frame_loading import read_picture
+from clip2x.data.images import cut, read_camera_picture
 from clip2x.data.transforms import generator_for
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
-from clip2x.proxies.crops import Cropping, cut, jpeg_of
+from clip2x.proxies.crops import Cropping, jpeg_of
 from clip2x.proxies.indoor import IndoorLifting
 from clip2x.proxies.outdoor import OutdoorLifting
 from clip2x.types import Detections, FrameTriplets, Lifted, Proxy, SceneFrame, Triplet
@@ -76,7 +76,7 @@ class TripletMaker:
     def _crops(self, frame: SceneFrame, proxies: tuple[Proxy, ...]) -> list[bytes]:
         """Cut the boxes out of the pictures; a picture without a proxy is not read."""
         cameras = {camera.name: camera for camera in frame.cameras}
-        pictures = {name: read_picture(cameras[name]) for name in {proxy.camera for proxy in proxies}}
+        pictures = {name: read_camera_picture(cameras[name]) for name in {proxy.camera for proxy in proxies}}
         return [jpeg_of(cut(pictures[proxy.camera], proxy.box_px, self.cropping.margin), self.cropping) for proxy in proxies]
 
 

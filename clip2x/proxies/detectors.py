@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clip2x.data.images import cut
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import BadFileError, InputError
 from clip2x.proxies.coco_file import CocoBoxes, read_coco
-from clip2x.proxies.crops import cut
 from clip2x.proxies.foreground import grabcut, opencv
 from clip2x.proxies.suppression import Found, Suppression, suppress
 from clip2x.proxies.vocabulary import Vocabulary

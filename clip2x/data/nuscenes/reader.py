@@ -1,20 +1,21 @@
-"""nuScenes: key frames with LiDAR, six cameras and boxes, and the objects that the boxes cut out of the LiDAR points."""
+"""nuScenes: key frames with LiDAR, six cameras and boxes."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from clip2x.data.base import HELD_OUT_SHARE, PARTS, PointCloudDataset
-from clip2x.data.entries import Entry, EntryTable, carve
-from clip2x.data.frames import FrameDataset, crop_box
-from clip2x.data.images import BROKEN_IMAGE
+from clip2x.data.base import HELD_OUT_SHARE, PARTS
+from clip2x.data.entries import EntryTable, carve
+from clip2x.data.frames import FrameDataset
+from clip2x.data.images import picture_size
 from clip2x.data.nuscenes.sweeps import Sweep, away_from_ego, read_sweep, with_lag
 from clip2x.data.nuscenes.tables import open_tables
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
@@ -92,13 +93,8 @@ class NuScenesFrames(FrameDataset):
         slot = int(self._slot_of_sample[row]) if row >= 0 else -1
         if slot < 0:
             raise InputError(f"{self.manifest.name}/{self.variant_name}/{self.split} has no frame {token!r}; `tokens` lists them.")
-        solid = self.solid(slot)
         lidar_from_global = inverse_transform(self._global_from_sensor(int(self.sensor_rows[slot, 0])))
-        cameras, notes = self._cameras(slot, inverse_transform(lidar_from_global))
-        return SceneFrame(
-            token=solid.token, scene=solid.scene, points=solid.points, upright_from_points=solid.upright_from_points, cameras=tuple(cameras),
-            boxes=tuple(self.boxes(self._annotations[self._first[slot] : self._first[slot + 1]], lidar_from_global)), features=solid.features,
-            feature_names=solid.feature_names, notes=(*solid.notes, *notes))
+        return replace(self.view(slot), boxes=tuple(self.boxes(self._annotations[self._first[slot] : self._first[slot + 1]], lidar_from_global)))
 
     def picture_keys(self, positions: Sequence[int]) -> Iterator[str]:
         """Name the pictures of key frames that are there, e.g. `samples/CAM_FRONT/x.jpg`."""
@@ -132,11 +128,25 @@ class NuScenesFrames(FrameDataset):
                       centre=centre, size=size, points_from_box=rotation, num_points=int(count))
                 for row, category, centre, size, rotation, count in zip(annotations, categories, centres, sizes, rotations, counts, strict=True)]
 
-    def objects(self, least: int) -> tuple[NDArray[np.int64], int]:
-        """List the annotations of known classes, as rows in the order of the frames, with at least so many points; count those with fewer."""
-        labels = self._label_of_category[self._category_of_annotation[self._annotations]]
+    def objects(self, least: int, others: bool = False) -> tuple[NDArray[np.int64], int]:
+        """List the annotations of known classes, as rows in the order of the frames, with at least so many points; count those with fewer.
+
+        Args:
+            least: Points that an object has, as annotated.
+            others: List also what is of none of the classes, see `Manifest.is_other`.
+        """
+        wanted = self._label_of_category >= 0
+        if others:
+            wanted |= np.array([self.manifest.is_other(self.variant_name, name) for name in self._category_names[:-1]] + [False])
+        of_class = wanted[self._category_of_annotation[self._annotations]]
         enough = self.tables["sample_annotation.num_lidar_pts"][self._annotations] >= least
-        return self._annotations[(labels >= 0) & enough], int(((labels >= 0) & ~enough).sum())
+        return self._annotations[of_class & enough], int((of_class & ~enough).sum())
+
+    def view(self, slot: int) -> SceneFrame:
+        """Read points and cameras of the frame at a position of `tokens`, no boxes. Raises as `frame`."""
+        cameras, notes = self._cameras(slot, self._global_from_sensor(int(self.sensor_rows[slot, 0])))
+        solid = self.solid(slot)
+        return replace(solid, cameras=tuple(cameras), notes=(*solid.notes, *notes))
 
     def slot_of(self, annotation: int) -> int:
         """Find the position in `tokens` of the frame that an annotation belongs to."""
@@ -233,14 +243,34 @@ class NuScenesFrames(FrameDataset):
         """Sort the split's annotations by frame; look up categories and labels."""
         tables = self.tables
         self._category_names = [*tables.texts("category.name"), "unknown"]  # the last one answers for row -1
-        known = self.manifest.labels_of_categories(self.variant_name)
-        self._label_of_category = np.array([known.get(name, -1) for name in self._category_names], dtype=np.int32)
         category_of_instance = np.append(tables["instance.category_token"], np.int32(-1))
         self._category_of_annotation: NDArray[np.int32] = category_of_instance[tables["sample_annotation.instance_token"]]
+        if self.variant.true_names is not None:
+            self._take_true_names(self.folder / self.variant.true_names)
+        known = self.manifest.labels_of_categories(self.variant_name)
+        self._label_of_category = np.array([known.get(name, -1) for name in self._category_names], dtype=np.int32)
         slots = np.append(self._slot_of_sample, np.int32(-1))[tables["sample_annotation.sample_token"]]
         order = np.argsort(slots, kind="stable")
         bounds = np.searchsorted(slots[order], np.arange(len(self.samples) + 1))
         self._annotations, self._first = order[bounds[0] :], bounds - bounds[0]
+
+    def _take_true_names(self, path: Path) -> None:
+        """Replace the categories of annotations by their names in a file `{"annotations": {token: name}}`; one without a name is `unknown`.
+
+        Raises:
+            DataNotFoundError: If there is no such file.
+            BadFileError: If it cannot be read.
+        """
+        try:
+            named = json.loads(path.read_bytes())["annotations"]
+            self._category_names = [*sorted(set(named.values())), "unknown"]
+        except FileNotFoundError:
+            raise self.not_found(f"there is no {str(path)!r}, which the mini-world has and real data do not") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadFileError(f"{path}: no JSON file with names of annotations ({' '.join(str(error).split())[:120]}).") from error
+        number = {name: place for place, name in enumerate(self._category_names)}
+        tokens = (self.tables.token("sample_annotation", row) for row in range(self.tables.num_rows("sample_annotation")))
+        self._category_of_annotation = np.array([number[named.get(token, "unknown")] for token in tokens], dtype=np.int32)
 
     def _global_from_ego(self, row: int) -> NDArray[np.float64]:
         pose = self.tables["sample_data.ego_pose_token"][row]
@@ -279,7 +309,7 @@ class NuScenesFrames(FrameDataset):
             else:
                 width_px, height_px = (int(self.tables[f"sample_data.{side}"][row]) for side in ("width", "height"))
                 if not width_px or not height_px:
-                    width_px, height_px = _size_of_picture(self.folder / file)
+                    width_px, height_px = picture_size(self.folder / file)
                 cameras.append(Camera(name=channel, file=self.folder / file, width_px=width_px, height_px=height_px, intrinsics=np.array(intrinsics),
                                       camera_from_points=inverse_transform(self._global_from_sensor(row)) @ global_from_lidar,
                                       timestamp_us=int(self.tables["sample_data.timestamp"][row])))
@@ -311,71 +341,11 @@ class NuScenesFrames(FrameDataset):
         return np.concatenate(parts), notes
 
 
-class NuScenesObjects(PointCloudDataset):
-    """Objects of nuScenes, cut out of the LiDAR points of key frames by their annotated boxes: no enlargement, no heading, upright frame.
-
-    An object's key is the token of its annotation, its group the scene. Objects come in the order of the frames.
-    """
-
-    def __init__(self, manifest: Manifest | str = "nuscenes", *, root: Path, variant: str | None = None, split: str, num_points: int = 1024,
-                 seed: int = 0, up: str | None = None, limit: int | None = None, sampler: str = "random", shots: int | None = None,
-                 min_points: int | None = None, cache: Path | None = None) -> None:
-        """Find the objects of a split.
-
-        Args:
-            manifest: `nuscenes` or a manifest of the same format.
-            root: See `PointCloudDataset`, as for the arguments that are not listed here.
-            variant: Version of the tables and classes.
-            split, num_points, seed, up, limit, sampler, shots: See there.
-            min_points: Objects with fewer annotated points (num_lidar_pts) are left out; the manifest's number if not given.
-            cache: See `open_tables`.
-
-        Raises:
-            InputError, DataNotFoundError, BadFileError: See there and `NuScenesFrames`.
-        """
-        if min_points is not None and min_points < 1:
-            raise InputError(f"min_points must be at least 1 or left out, got {min_points}.")
-        self.min_points, self._cache = min_points, cache
-        self._last: tuple[int, SceneFrame] | None = None
-        super().__init__(manifest, root=root, variant=variant, split=split, num_points=num_points, seed=seed, up=up, limit=limit,
-                         sampler=sampler, shots=shots)
-
-    def index(self, split: str) -> EntryTable:
-        """List the objects of the variant's classes with enough points."""
-        self.frames = frames = NuScenesFrames(self.manifest, root=self.root, variant=self.variant_name, split=split, cache=self._cache)
-        self.notes += frames.notes
-        least = self.variant.min_points if self.min_points is None else self.min_points
-        rows, small = frames.objects(least)
-        if small:
-            self.notes.append(f"{small:,} objects of {split} have fewer than {least} points and are left out.")
-        tables = frames.tables
-        scenes = tables["sample.scene_token"][tables["sample_annotation.sample_token"][rows]]
-        return EntryTable.from_arrays(_hex(tables["sample_annotation.token"][rows]), frames.labels_of(rows), scenes, tables.texts("scene.name"))
-
-    def load(self, entry: Entry, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
-        """Cut one object out of its frame; the last frame is kept, since its objects are often asked for one after the other."""
-        annotation = self.frames.tables.row("sample_annotation", entry.key)
-        slot = self.frames.slot_of(annotation)
-        if self._last is None or self._last[0] != slot:
-            self._last = slot, self.frames.solid(slot)
-        return crop_box(self._last[1], self.frames.object_box(annotation), self.frames.point_file(slot))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the last frame behind when the data set is sent to another process."""
-        return {**self.__dict__, "_last": None}
-
-
 def _positions(rows: NDArray[np.int64], size: int) -> NDArray[np.int32]:
     """Invert a list of row numbers: (size,) with the position of every row in the list, -1 for rows that are not in it."""
     positions = np.full(size, -1, dtype=np.int32)
     positions[rows] = np.arange(len(rows), dtype=np.int32)
     return positions
-
-
-def _hex(tokens: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Write tokens (N, 16) in hexadecimal digits, (N, 32) ASCII."""
-    digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
-    return np.stack([digits[tokens >> 4], digits[tokens & 15]], axis=-1).reshape(len(tokens), 32)
 
 
 def _names(folder: Path) -> frozenset[str]:
@@ -386,11 +356,3 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
     except OSError as error:
         raise BadFileError(f"{folder}: the folder cannot be read ({error.strerror}).") from error
-
-
-def _size_of_picture(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as picture:
-            return picture.size
-    except BROKEN_IMAGE as error:
-        raise BadFileError(f"{path}: not a whole picture ({' '.join(str(error).split())[:120]}).") from error

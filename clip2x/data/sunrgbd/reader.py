@@ -1,4 +1,4 @@
-"""SUN RGB-D in its official tree: frames of four RGB-D cameras, and the objects that 3-D boxes cut out of them."""
+"""SUN RGB-D in its official tree: frames of four RGB-D cameras."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip2x.data.base import HELD_OUT_SHARE, PARTS
-from clip2x.data.cache import SampledPoints, cache_folder, sample_cache
 from clip2x.data.entries import Entry, EntryTable, carve
-from clip2x.data.frames import FrameDataset, crop_box
+from clip2x.data.frames import FrameDataset
+from clip2x.data.images import picture_size
 from clip2x.data.sunrgbd.annotations import BOXES_3D, floor_boxes, picture_boxes
 from clip2x.data.sunrgbd.files import (
     check_size,
@@ -28,7 +27,6 @@ from clip2x.data.sunrgbd.files import (
     tokens_of_list,
     tokens_of_matlab,
 )
-from clip2x.data.sunrgbd.index import VERSION, ObjectIndex
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.manifest import Manifest
 from clip2x.types import Box3D, Camera, SceneFrame
@@ -127,6 +125,17 @@ class SunRgbdFrames(FrameDataset):
                            features=pixels, feature_names=("u_px", "v_px"), notes=tuple(notes))
         return frame, depth, intrinsics
 
+    def view(self, token: str) -> SceneFrame:
+        """Read camera and 3-D boxes of a frame, neither points nor depth. Raises as `frame`, depth aside."""
+        folder = self.folder / token
+        upright_from_camera, picture = UPRIGHT_FROM_LEVEL @ read_tilt(folder / "extrinsics"), first_file(folder / PICTURES, ".jpg")
+        cameras: tuple[Camera, ...] = ()
+        if picture is not None:
+            cameras = (Camera(PICTURES, picture, *picture_size(picture), read_intrinsics(folder / "intrinsics.txt"), np.eye(4)),)
+        boxes, notes = self._boxes(token, upright_from_camera)
+        return SceneFrame(token=token, scene=scene_of(token), points=np.zeros((0, 3), dtype=np.float32), upright_from_points=upright_from_camera,
+                          cameras=cameras, boxes=tuple(boxes), notes=tuple(notes))
+
     def picture_keys(self, positions: Sequence[int]) -> Iterator[str]:
         """Name the pictures of frames that are there, e.g. `SUNRGBD/kv1/b3dodata/img_0063/image/img_0063.jpg`."""
         for position in positions:
@@ -180,80 +189,3 @@ class SunRgbdFrames(FrameDataset):
         if absent:
             self.notes.append(f"{len(absent):,} of {len(listed):,} frames of {self.official_split} are missing, first {absent[0]}.")
         return tokens
-
-
-class SunRgbdObjects(SampledPoints):
-    """Objects of SUN RGB-D, cut out of the points of a frame by their annotated boxes: no enlargement, no heading, upright frame.
-
-    The group of an object is its frame's scene. How many points each box holds is counted once (some minutes for all frames) and kept in
-    the cache folder, as are the points drawn from each object; a frame whose files change is counted again at the next start.
-    """
-
-    def __init__(self, manifest: Manifest | str = "sunrgbd", *, root: Path, variant: str | None = None, split: str, num_points: int = 1024,
-                 seed: int = 0, up: str | None = None, limit: int | None = None, sampler: str = "random", shots: int | None = None,
-                 min_points: int | None = None, depth: str = "raw", cache: Path | None = None) -> None:
-        """Find the objects of a split.
-
-        Args:
-            manifest: `sunrgbd` or a manifest of the same format.
-            root: See `PointCloudDataset`, as for the arguments that are not listed here.
-            variant: `objects10` or `objects37`.
-            split, num_points, seed, up, limit, sampler, shots: See there.
-            min_points: Objects with fewer points are left out; the manifest's number if not given.
-            depth: See `SunRgbdFrames`.
-            cache: Folder for counts and points, made when it is first needed; `~/.cache/clip2x` if not given. It may be deleted at any time.
-
-        Raises:
-            InputError, DataNotFoundError: See there.
-            BadFileError: If a list or the 3-D boxes of a frame cannot be read. A frame whose points cannot be read keeps its objects; they
-                raise when they are asked for.
-        """
-        if min_points is not None and min_points < 1:
-            raise InputError(f"min_points must be at least 1 or left out, got {min_points}.")
-        self.min_points, self.depth = min_points, depth
-        self.cache_folder = cache_folder(cache)
-        self.cache = sample_cache(cache)
-        self._last: SceneFrame | None = None
-        super().__init__(manifest, root=root, variant=variant, split=split, num_points=num_points, seed=seed, up=up, limit=limit,
-                         sampler=sampler, shots=shots)
-
-    def index(self, split: str) -> list[Entry]:
-        """List the objects of the variant's classes with enough points."""
-        self.frames = SunRgbdFrames(self.manifest, root=self.root, variant=self.variant_name, split=split, depth=self.depth)
-        self.notes += self.frames.notes
-        table = ObjectIndex(self.folder, DEPTH_FOLDERS[self.depth])
-        cache = None if self.cache_folder is None else self.cache_folder / "sunrgbd"
-        boxes_of_frames = table.count(self.frames.tokens, lambda token: self.frames.solid(token)[0], split, cache)
-        self.notes += table.notes
-        least = self.variant.min_points if self.min_points is None else self.min_points
-        entries, small = [], 0
-        for token, boxes in boxes_of_frames.items():
-            for box in boxes:
-                label = self.frames.label(box.name)
-                if label >= 0 and 0 <= box.num_points < least:
-                    small += 1
-                elif label >= 0:
-                    entries.append(Entry(f"{token}#{box.position}", label, scene_of(token)))
-        if small:
-            self.notes.append(f"{small:,} objects of {split} have fewer than {least} points and are left out.")
-        return entries
-
-    def load(self, entry: Entry, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
-        """Cut one object out of its frame; the last frame is kept, since its objects are often asked for one after the other."""
-        token, _, _ = entry.key.rpartition("#")
-        if self._last is None or self._last.token != token:
-            self._last = self.frames.solid(token)[0]
-        for box in self._last.boxes:
-            if box.token == entry.key:
-                return crop_box(self._last, box, self.folder / token / BOXES_3D)
-        raise BadFileError(f"{self.folder / token / BOXES_3D}: object {entry.key.rpartition('#')[2]} is gone; the file was replaced.")
-
-    def source_of(self, entry: Entry) -> tuple[Path, tuple[str | int, ...]]:
-        """Name the boxes' file; the points depend on the state of all files of the frame."""
-        token = entry.key.rpartition("#")[0]
-        signature = ObjectIndex(self.folder, DEPTH_FOLDERS[self.depth]).signature(token)
-        return self.folder / token / BOXES_3D, (*signature, entry.key, VERSION)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the last frame behind when the data set is sent to another process."""
-        return {**self.__dict__, "_last": None}

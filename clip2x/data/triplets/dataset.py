@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from clip2x.data.augmentations import Augmentation, augment
+from clip2x.data.base import HELD_OUT_SHARE, PARTS
+from clip2x.data.entries import place_of_recording
 from clip2x.data.samplers import SampleKey, key_parts
 from clip2x.data.transforms import choose_points
 from clip2x.data.triplets.embeddings import TripletEmbeddings
@@ -19,15 +22,17 @@ from clip2x.errors import BadFileError, InputError
 from clip2x.geometry import unit_sphere
 from clip2x.types import TripletSample
 
+LISTED_SCENES = 2000  # ours: all of nuScenes' 850, not the 5,285 frames of SUN RGB-D
+
 
 class TripletProxies(Dataset[TripletSample]):
     """The triplets of a store; every draw (points, augmentations) is a function of (seed, epoch, index).
 
-    A cloud is thinned to `num_points` at random, or some of its points are repeated; then it is centred and scaled to the unit sphere; then the
-    augmentations follow.
+    A cloud is thinned to `num_points` at random, centred and scaled to the unit sphere; then the augmentations follow; of a cloud with fewer
+    points some are repeated last, so that equal points are the same point.
 
     Attributes:
-        class_names: First name of each concept of the vocabulary.
+        class_names: First name of each concept of the vocabulary. concepts: all names of each.
         labels: (len,) text ids, for balanced sampling.
         positions: (len,) where each sample lies in the store.
         notes: What was left out, and why.
@@ -35,7 +40,8 @@ class TripletProxies(Dataset[TripletSample]):
 
     def __init__(self, root: Path, seed: int, store: Path, num_points: int = 1024, augmentations: list[Augmentation] | None = None,
                  min_score: float = 0.0, min_points: int = 1, exclude: list[str] | None = None, data: list[str] | None = None,
-                 embeddings: str | None = None, image_size: int | None = None, limit: int | None = None, partial: bool = False) -> None:
+                 embeddings: str | None = None, image_size: int | None = None, limit: int | None = None, partial: bool = False,
+                 part: str | None = None, repeat: int = 1) -> None:
         """Open the store and choose its triplets; no points are read.
 
         Args:
@@ -52,26 +58,60 @@ class TripletProxies(Dataset[TripletSample]):
             image_size: The crops come with the samples as `image` of this size, pixels; they are not decoded if not given.
             limit: So many triplets at most, spread evenly over the store.
             partial: Accept a store whose collection has not come to its end.
+            part: `val` takes about a tenth of the recordings (frames, where each is its own), by their names, `fit` the rest; both without seed.
+            repeat: So many times an epoch each triplet comes, with draws of its own, beside other data that is trained on.
 
         Raises:
             InputError: If an argument is not possible, a name is unknown, the store is not finished, its embeddings are not there, or no triplet
                 remains.
             DataNotFoundError, BadFileError: See `TripletStore`.
         """
-        if num_points < 1 or min_points < 1 or (image_size is not None and image_size < 1) or (limit is not None and limit < 1):
-            raise InputError("num_points, min_points, image_size and limit must be at least 1, got "
-                             f"{num_points}, {min_points}, {image_size} and {limit}.")
+        if min(num_points, min_points, repeat) < 1 or (image_size is not None and image_size < 1) or (limit is not None and limit < 1):
+            raise InputError("num_points, min_points, repeat, image_size and limit must be at least 1, got "
+                             f"{num_points}, {min_points}, {repeat}, {image_size} and {limit}.")
+        if part not in (None, *PARTS):
+            raise InputError(f"part must be one of {', '.join(PARTS)} or left out, got {part!r}.")
         self.store = TripletStore(store)
         if not (self.store.complete or partial):
             raise InputError(f"{store} is not finished ({len(self.store):,} triplets of {self.store.num_frames:,} frames so far); run the "
                              "collection to its end, or train on what is there: partial: true.")
         self.seed, self.num_points, self.augmentations, self.image_size = seed, num_points, tuple(augmentations or ()), image_size
         self.class_names = self.store.class_names
-        self.positions = self._chosen(min_score, min_points, exclude or [], data, limit)
+        self.concepts: tuple[tuple[str, ...], ...] = tuple(tuple(names) for names in (self.store.index.get("vocabulary") or {}).get("concepts", ()))
+        chosen = self._chosen(min_score, min_points, exclude or [], data, part, limit)
+        self.positions = np.tile(chosen, repeat)
         self.labels: NDArray[np.int32] = self.store.text_ids[self.positions]
-        left_out = len(self.store) - len(self.positions)
+        left_out = len(self.store) - len(chosen)
         self.notes = [f"{left_out:,} of {len(self.store):,} triplets are left out."] if left_out else []
-        self.embeddings = None if embeddings is None else TripletEmbeddings(self.store, embeddings)
+        self.embeddings: TripletEmbeddings | None = None
+        if embeddings is not None:
+            self.use_embeddings(embeddings)
+
+    def use_embeddings(self, clip_id: str, embed_dim: int | None = None) -> None:
+        """Give the embeddings of the crops by a CLIP with the samples; to be called before reader processes start.
+
+        Raises:
+            InputError: If the store has none of this CLIP, or they have another length.
+            BadFileError: If a file of them is damaged.
+        """
+        self.embeddings = TripletEmbeddings(self.store, clip_id)
+        if embed_dim is not None and self.embeddings.embed_dim != embed_dim:
+            raise InputError(f"{self.store.folder} has image embeddings of length {self.embeddings.embed_dim}, this CLIP has {embed_dim}; compute "
+                             "them again with embed-proxies.")
+
+    def mined(self) -> dict[str, dict[str, Any]]:
+        """Say which frames the triplets come from, as checkpoints state it: data set -> number of frames, and their scenes where these are few."""
+        frames: dict[str, set[tuple[str, str]]] = {}
+        for number in np.unique(self.store.frame_numbers[self.positions]).tolist():
+            data, token, scene = self.store.frame_key(number)
+            frames.setdefault(data, set()).add((token, scene))
+        scenes = {data: sorted({scene for _, scene in found}) for data, found in frames.items()}
+        return {data: {"frames": len(found), "scenes": scenes[data] if len(scenes[data]) <= LISTED_SCENES else None}
+                for data, found in sorted(frames.items())}
+
+    def describe(self, index: int) -> str:
+        """Name a sample for messages."""
+        return self.store.describe(int(self.positions[index]))
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -82,12 +122,13 @@ class TripletProxies(Dataset[TripletSample]):
             raise IndexError(f"index {index} is outside of {len(self)} samples")
         position = int(self.positions[index])
         rng = np.random.default_rng([self.seed, epoch, index, 2])  # 2: no other draw has this key
-        chosen = choose_points(self.store.points(position), self.num_points, rng)
+        stored = self.store.points(position)
+        chosen = choose_points(stored, min(self.num_points, len(stored)), rng)
         try:
             centred = unit_sphere(torch.from_numpy(np.ascontiguousarray(chosen)))
         except InputError as error:
             raise BadFileError(f"{self.store.describe(position)}: {error}") from error
-        changed = augment(centred.numpy(), self.augmentations, rng)
+        changed = choose_points(augment(centred.numpy(), self.augmentations, rng), self.num_points, rng)
         sample = TripletSample(points=torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32)), text_id=int(self.labels[index]),
                                score=float(self.store.scores[position]), index=index)
         if self.embeddings is not None:
@@ -101,7 +142,8 @@ class TripletProxies(Dataset[TripletSample]):
         """Names of the concepts that occur, in the order of their ids."""
         return tuple(self.class_names[number] for number in np.unique(self.labels))
 
-    def _chosen(self, min_score: float, min_points: int, exclude: list[str], data: list[str] | None, limit: int | None) -> NDArray[np.int64]:
+    def _chosen(self, min_score: float, min_points: int, exclude: list[str], data: list[str] | None,
+                part: str | None, limit: int | None) -> NDArray[np.int64]:
         """List the positions in the store of the triplets that are used."""
         store = self.store
         wanted = (store.scores >= min_score) & (store.num_points >= min_points)
@@ -109,10 +151,14 @@ class TripletProxies(Dataset[TripletSample]):
             wanted &= ~np.isin(store.text_ids, concept_ids(store, exclude))
         if data is not None:
             wanted &= _of_data(store, data)[store.frame_numbers]
+        if part is not None:
+            places = {scene: place_of_recording(scene) for scene in {store.frame_key(number)[2] for number in range(store.num_frames)}}
+            held_out = np.array([places[store.frame_key(number)[2]] < HELD_OUT_SHARE for number in range(store.num_frames)], dtype=bool)
+            wanted &= (held_out if part == "val" else ~held_out)[store.frame_numbers]
         positions = np.flatnonzero(wanted)
         if not len(positions):
             raise InputError(f"{store.folder}: none of {len(store):,} triplets has a score of at least {min_score:g}, {min_points} points or more "
-                             "and a class and a data set that are asked for; ask for less.")
+                             "and a class, a data set and a part that are asked for; ask for less.")
         if limit is not None and limit < len(positions):
             positions = positions[np.arange(limit) * len(positions) // limit]
         return positions

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from clip2x.data.images import read_image
+from clip2x.data.images import read_image, square_picture
 from clip2x.data.triplets.index import COLLECTION, INDEX, PENDING, concept_names, read_index
 from clip2x.data.triplets.shard import REMEDY, OpenFiles, Shard, decoded
 from clip2x.errors import BadFileError, InputError
@@ -224,9 +224,7 @@ class TripletStore:
 
 
 def crop_image(crop: bytes, size: int, where: str) -> Float[torch.Tensor, "3 S S"]:
-    """Decode a crop and bring it to a square of `size` pixels (bicubic, antialiased; sides are scaled each by itself): float32 in [0, 1].
-
-    Source: UniGS code (third party, same group) squeezes the raw box in this way.
+    """Decode a crop and bring it to a square, see `square_picture`.
 
     Raises:
         InputError: If there is no crop.
@@ -234,11 +232,7 @@ def crop_image(crop: bytes, size: int, where: str) -> Float[torch.Tensor, "3 S S
     """
     if not crop:
         raise InputError(f"{where} has no crop; crops have to be kept when triplets are collected.")
-    pixels = read_image(Path(where), crop)
-    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)) / 255
-    if image.shape[1:] != (size, size):
-        image = torch.nn.functional.interpolate(image[None], (size, size), mode="bicubic", align_corners=False, antialias=True)[0].clamp(0, 1)
-    return image
+    return square_picture(read_image(Path(where), crop), size)
 
 
 class _Table:
