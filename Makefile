@@ -5,6 +5,7 @@ RUNS ?= runs/$(PROFILE)$(if $(filter-out 0,$(SEED)),-seed$(SEED))## where result
 CLIP ?=## open_clip model; default: clip2x-small in mini, ViT-B-32-quickgelu in full
 PRETRAINED ?=## open_clip tag or weight file; default: the one that pretrain-clip makes, openai in full
 CHECKPOINT ?=## depth encoder to evaluate beside plain CLIP; default: the one that pretrain-depth makes; none = without
+POINTS ?=## point encoder to evaluate; default: the one that pretrain-points makes; none = without
 EVAL ?=## data sets to evaluate, manifest/variant/split, separated by commas, e.g. modelnet10/off/test
 DETECTIONS ?=## COCO files of 2-D boxes by any other program, separated by commas, in the place of the profile's detector
 VOCABULARY ?=## what boxes are named by: lvis, mini, a file, or manifest:NAME; default: mini in mini, lvis in full or with DETECTIONS
@@ -14,7 +15,7 @@ SEED ?= 0## seed of the generated data, of training and of sampling
 ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
 PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
 
-.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies eval-zeroshot clean
+.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot clean
 .DEFAULT_GOAL := help
 comma := ,
 BIN := .venv/bin
@@ -22,6 +23,8 @@ LIBRARIES := libegl1 libgl1 libx11-6 libusb-1.0-0 libidn2-0 libudev1
 STAMP := .venv/.installed
 MINI := $(if $(filter full,$(PROFILE)),runs/mini,$(RUNS))
 DEPTH := $(RUNS)/pretrain_depth/depth_encoder.safetensors
+TUNED := $(RUNS)/tune_depth/depth_encoder.safetensors
+POINT := $(RUNS)/pretrain_points/point_encoder.safetensors
 SMALL_CLIP := $(MINI)/pretrain_clip/clip.safetensors
 MINIWORLD := $(MINI)/miniworld/miniworld.json
 
@@ -34,11 +37,12 @@ CONFIG = --config stages/$(1).yaml --config stages/mini/$(1).yaml
 MODEL := $(or $(CLIP),clip2x-small)
 WEIGHTS := $(or $(PRETRAINED),$(SMALL_CLIP))
 WEIGHTS_NEEDS := $(if $(PRETRAINED),,$(SMALL_CLIP))
-TRAIN_DATA = $(or $(call GOAL_DATA,pretrain-depth render-pairs),$(MINI)/miniworld)
+TRAIN_DATA = $(or $(call GOAL_DATA,pretrain-depth pretrain-points tune-depth render-pairs),$(MINI)/miniworld)
 EVAL_DATA := $(or $(DATA),$(MINI)/miniworld)
 EVAL_NEEDS := $(if $(DATA),,$(MINIWORLD))
 # with another CLIP the checkpoint of the small one would not fit
 DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(if $(PRETRAINED),none,$(DEPTH)))
+POINT_CHECKPOINT := $(or $(POINTS),$(if $(PRETRAINED),none,$(POINT)))
 ifneq ($(filter-out clip2x-small,$(CLIP)),)
 $(if $(PRETRAINED),,$(error CLIP=$(CLIP) needs PRETRAINED too: an open_clip tag, e.g. openai, or a weight file))
 endif
@@ -51,9 +55,12 @@ TRAIN_DATA := $(or $(DATA),data)
 EVAL_DATA := $(or $(DATA),data)
 EVAL_NEEDS :=
 DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(if $(filter pretrain-depth,$(MAKECMDGOALS)),$(DEPTH),$(wildcard $(DEPTH))),none)
+POINT_CHECKPOINT := $(or $(POINTS),$(if $(filter pretrain-points,$(MAKECMDGOALS)),$(POINT),$(wildcard $(POINT))),none)
 else
 $(error PROFILE is '$(PROFILE)'; it must be mini or full)
 endif
+COLLECT_DATA = $(or $(call GOAL_DATA,collect-proxies),$(if $(filter full,$(PROFILE)),$(EVAL_DATA),$(MINI)/miniworld))
+COLLECT_NEEDS = $(if $(filter $(MINI)/miniworld,$(COLLECT_DATA)),$(MINIWORLD))
 MINI_PAIRS := $(MINI)/miniworld/shapenet/rendering/rendering.json
 ifneq ($(DETECTIONS),)
 DETECTOR_ARGS := --model.vocabulary $(or $(VOCABULARY),lvis) --model.detector CocoDetections --model.detector.files '[$(DETECTIONS)]' \
@@ -147,21 +154,59 @@ pretrain-depth: $(DEPTH)  ## CLIP2Point: train a depth encoder on pairs of pictu
 # Pictures are order-only: a checkpoint is not trained again for a newer time stamp.
 $(DEPTH): $(WEIGHTS_NEEDS) | $(STAMP) $(if $(filter $(MINI)/miniworld,$(TRAIN_DATA)),$(MINI_PAIRS))
 	$(BIN)/python -m stages fit $(call CONFIG,pretrain_depth) --seed_everything $(SEED) --data.root $(TRAIN_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
-	  --model.output $@ $(if $(filter mini,$(PROFILE)),--model.image_feature_cache $(RUNS)/pretrain_depth/image_features) \
+	  --model.output $@ $(if $(filter mini,$(PROFILE)),--model.image_feature_cache $(RUNS)/image_features) \
 	  --trainer.logger.save_dir $(RUNS)/pretrain_depth $(call GOAL_ARGS,pretrain-depth)
 
-collect-proxies: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(STAMP)  ## CLIP2: mine text-image-point triplets from frames, with a quality report
-	$(BIN)/python -m stages predict $(call CONFIG,collect_proxies) --seed_everything $(SEED) --data.root $(EVAL_DATA) --data.seed $(SEED) \
-	  --model.output $(STORE) --model.seed $(SEED) --model.embed.model $(MODEL) --model.embed.pretrained $(WEIGHTS) $(DETECTOR_ARGS) $(ARGS)
-	$(BIN)/clip2x report-proxies $(STORE) --root $(EVAL_DATA)
+collect-proxies: $(COLLECT_NEEDS) $(WEIGHTS_NEEDS) $(STAMP)  ## CLIP2: mine text-image-point triplets from frames, with a quality report
+	$(call COLLECT,$(ARGS))
+
+define COLLECT
+	$(BIN)/python -m stages predict $(call CONFIG,collect_proxies) --seed_everything $(SEED) --data.root $(COLLECT_DATA) --data.seed $(SEED) \
+	  --model.output $(STORE) --model.seed $(SEED) --model.embed.model $(MODEL) --model.embed.pretrained $(WEIGHTS) $(DETECTOR_ARGS) $(1)
+	$(BIN)/clip2x report-proxies $(STORE) --root $(COLLECT_DATA)
+endef
+
+# A store that is there is used as it is; collect-proxies goes on with one that is not finished.
+$(STORE)/index.json: $(COLLECT_NEEDS) $(WEIGHTS_NEEDS) | $(STAMP)
+	$(call COLLECT)
+
+ifneq ($(and $(filter pretrain-points,$(MAKECMDGOALS)),$(ARGS),$(wildcard $(POINT))),)
+$(error $(POINT) is there already, so ARGS would have no effect; delete its folder, or train beside it with python -m stages (docs/pretrain_points.md, Switches))
+endif
+
+pretrain-points: $(POINT)  ## CLIP2: train a point encoder on the triplets against frozen CLIP's texts and pictures; collects them first
+	@echo "point encoder: $(POINT) (delete $(RUNS)/pretrain_points to train again)"
+
+$(POINT): $(WEIGHTS_NEEDS) | $(STAMP) $(STORE)/index.json $(if $(filter $(MINI)/miniworld,$(TRAIN_DATA)),$(MINI_PAIRS))
+	$(BIN)/python -m stages fit $(call CONFIG,pretrain_points) --seed_everything $(SEED) --data.root $(TRAIN_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
+	  --model.output $@ --data.train.stores '[$(STORE)]' --data.val.stores '[$(STORE)]' $$(test -f $(DEPTH) && echo --model.ensemble_with $(DEPTH)) \
+	  $(if $(filter mini,$(PROFILE)),--model.image_feature_cache $(RUNS)/image_features) \
+	  --trainer.logger.save_dir $(RUNS)/pretrain_points $(call GOAL_ARGS,pretrain-points)
+
+tune-depth: $(TUNED)  ## CLIP2Point with proxies: tune the depth encoder on the same triplets
+	@echo "depth encoder: $(TUNED) (delete $(RUNS)/tune_depth to tune again)"
+
+$(TUNED): $(WEIGHTS_NEEDS) | $(STAMP) $(STORE)/index.json $(DEPTH)
+	$(BIN)/python -m stages fit $(call CONFIG,pretrain_points) --config stages/tune_depth.yaml $(if $(filter mini,$(PROFILE)),--config stages/mini/tune_depth.yaml) \
+	  --seed_everything $(SEED) --data.root $(TRAIN_DATA) --data.seed $(SEED) $(CLIP_ARGS) --model.tuned $(DEPTH) --model.output $@ \
+	  --data.train.stores '[$(STORE)]' --data.val.stores '[$(STORE)]' --model.image_feature_cache $(RUNS)/image_features \
+	  --trainer.logger.save_dir $(RUNS)/tune_depth $(call GOAL_ARGS,tune-depth)
 
 embed-proxies: $(WEIGHTS_NEEDS) $(STAMP)  ## add the embeddings of another CLIP (CLIP=, PRETRAINED=) to the triplets in STORE
 	$(BIN)/clip2x embed-proxies $(STORE) --clip $(MODEL) --pretrained $(WEIGHTS) $(ARGS)
 
-eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE))$(filter pretrain-depth,$(MAKECMDGOALS)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT))) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
+eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE))$(filter pretrain-depth pretrain-points,$(MAKECMDGOALS)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT)) \
+  $(filter $(POINT),$(POINT_CHECKPOINT))) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
 	$(BIN)/python -m stages test $(call CONFIG,eval_zeroshot) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
 	  $(if $(filter-out none,$(DEPTH_CHECKPOINT)),--model.checkpoint $(DEPTH_CHECKPOINT)) \
+	  $(if $(wildcard $(TUNED)),--model.tuned_checkpoint $(TUNED)) \
+	  $(if $(filter-out none,$(POINT_CHECKPOINT)),--model.point_checkpoint $(POINT_CHECKPOINT)) \
 	  --model.output $(RUNS)/eval_zeroshot --trainer.logger.save_dir $(RUNS)/eval_zeroshot $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
+
+few-shot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE)),$(filter $(POINT),$(POINT_CHECKPOINT))) $(STAMP)  ## few-shot recognition from the point encoder: linear probe and tuned
+	$(BIN)/python -m stages test $(call CONFIG,few_shot_points) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
+	  $(if $(filter-out none,$(POINT_CHECKPOINT)),--model.checkpoint $(POINT_CHECKPOINT)) \
+	  --model.output $(RUNS)/few_shot_points --trainer.logger.save_dir $(RUNS)/few_shot_points $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
 
 clean:  ## remove the runs, keep the environment
 	rm -rf runs dist build .pytest_cache .mypy_cache .ruff_cache

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -158,3 +159,115 @@ def _check_pairs(view_features: Tensor, image_features: Tensor) -> None:
     if len(image_features) < 2:
         raise InputError(f"the loss contrasts pairs with each other and needs at least 2 in a batch, got {len(image_features)}; "
                          "use a larger batch_size, and drop a last batch that is smaller.")
+
+
+class GlobalBatch(NamedTuple):
+    """What the rows of one process are contrasted with: the embeddings of all processes, in the order of the ranks.
+
+    point_embeds: (W B, E), with gradients where the points ask for them. text_ids: (W B,). text_embeds, image_embeds: (W B, E).
+    first_row: where the own rows begin.
+    """
+
+    point_embeds: Tensor
+    text_embeds: Tensor
+    image_embeds: Tensor | None
+    text_ids: Tensor
+    first_row: int
+
+
+class TripletLoss(nn.Module):
+    """CLIP2's loss: pull the points of a triplet towards its text (semantic level) and towards its picture (instance level).
+
+    `loss = text_weight text + image_weight image`; each term is InfoNCE in both directions over unit vectors. In the text term a triplet with
+    the same text is no negative: its logit is -inf (the successor's code sets it to 0, which leaves e^0 in the denominator). The image term
+    is by instance and has no mask.
+
+    With a `GlobalBatch` the rows of one process are contrasted with the columns of all, so that memory grows as B x W B and not as (W B)^2:
+    open_clip's local loss. The mean over the processes is the loss of the joined batch, and so are its gradients under DDP.
+
+    All is computed in float32 (float64 for float64 embeddings), also under autocast.
+
+    Source: CLIP2 (arXiv:2303.12417) has both terms; no code was published. The mask and both weights: third party (UniGS ced8a3e,
+    lib/get_model.py, same authors in part). Temperature 0.07 to start with and the bound on the scale: CLIP's.
+
+    Args:
+        text_weight, image_weight: 0 leaves a term out.
+        temperature: Of both terms, or where they start.
+        learnable: Whether the temperatures are trained. separate: whether each term has its own.
+        max_scale: Largest 1 / temperature when it is trained.
+
+    Raises:
+        InputError: If an argument cannot be used.
+    """
+
+    def __init__(self, text_weight: float = 0.5, image_weight: float = 0.5, temperature: float = 0.07, learnable: bool = False,
+                 separate: bool = False, max_scale: float = 100.0) -> None:
+        super().__init__()
+        if not (0 <= text_weight < math.inf and 0 <= image_weight < math.inf and text_weight + image_weight > 0):
+            raise InputError(f"text_weight and image_weight must be at least 0 and not both 0, got {text_weight} and {image_weight}.")
+        if not 0 < temperature < math.inf or not max_scale * temperature >= 1:
+            raise InputError(f"temperature must be a positive number of at least 1 / max_scale, got {temperature} and max_scale {max_scale}.")
+        if separate and not learnable:
+            raise InputError("separate temperatures are only of use when they are learnable; set learnable: true too.")
+        self.text_weight, self.image_weight, self.separate, self.max_scale = text_weight, image_weight, separate, max_scale
+        self.log_scale = nn.Parameter(torch.full((2 if separate else 1,), -math.log(temperature)), requires_grad=learnable)
+
+    @property
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """The factors on the cosines of the text and the image term, at most `max_scale`."""
+        scale = self.log_scale.exp().clamp(max=self.max_scale)
+        return scale[0], scale[-1]
+
+    def forward(self, point_embeds: Float[Tensor, "..."], text_embeds: Float[Tensor, "..."], image_embeds: Float[Tensor, "..."] | None,
+                text_ids: Int[Tensor, "..."], whole: GlobalBatch | None = None) -> dict[str, Tensor]:
+        """Compute the loss of B triplets.
+
+        Args:
+            point_embeds, text_embeds, image_embeds: (B, E), unit length; row i of all three belongs to one triplet. No pictures are needed
+                where `image_weight` is 0.
+            text_ids: (B,), concept of each text; synonyms share one.
+            whole: The joined batch of all processes; None where there is one.
+
+        Returns:
+            Scalars `loss`, `text`, `image`; a term without weight is 0.
+
+        Raises:
+            InputError: If the shapes do not fit, or there are no pictures for the image term.
+        """
+        _check_triplets(point_embeds, text_embeds, image_embeds, text_ids, needs_images=self.image_weight > 0)
+        whole = whole or GlobalBatch(point_embeds, text_embeds, image_embeds, text_ids, 0)
+        if len(whole.text_ids) < 2:
+            raise InputError("the loss contrasts triplets with each other and needs at least 2 in a batch, got 1; use a larger batch_size.")
+        own = whole.first_row + torch.arange(len(point_embeds), device=point_embeds.device)
+        zero = point_embeds.new_zeros((), dtype=torch.promote_types(point_embeds.dtype, torch.float32))
+        text_scale, image_scale = self.scales
+        with torch.autocast(point_embeds.device.type, enabled=False):
+            text = image = zero
+            if self.text_weight:
+                same = text_ids[:, None] == whole.text_ids[None]
+                same.scatter_(1, own[:, None], False)  # the own text is the positive
+                text = _both_ways(point_embeds, text_embeds, whole.point_embeds, whole.text_embeds, own, text_scale, same)
+            if self.image_weight:
+                assert image_embeds is not None and whole.image_embeds is not None
+                image = _both_ways(point_embeds, image_embeds, whole.point_embeds, whole.image_embeds, own, image_scale, None)
+            loss = self.text_weight * text + self.image_weight * image
+        return {"loss": loss, "text": text, "image": image}
+
+
+def _both_ways(points: Tensor, others: Tensor, all_points: Tensor, all_others: Tensor, own: Tensor, scale: Tensor, masked: Tensor | None) -> Tensor:
+    """Average the cross-entropies of points against all others, and of the others against all points."""
+    losses = []
+    for rows, columns in ((points, all_others), (others, all_points)):
+        logits = scale * _at_least_float32(rows) @ _at_least_float32(columns).T
+        losses.append(functional.cross_entropy(logits if masked is None else logits.masked_fill(masked, -torch.inf), own))
+    return (losses[0] + losses[1]) / 2
+
+
+def _check_triplets(points: Tensor, texts: Tensor, images: Tensor | None, text_ids: Tensor, *, needs_images: bool) -> None:
+    if needs_images and images is None:
+        raise InputError("the image term needs image_embeds; give them, or set image_weight: 0.")
+    shapes = {"point_embeds": points, "text_embeds": texts, **({"image_embeds": images} if images is not None and needs_images else {})}
+    found = ", ".join(f"{name} {tuple(values.shape)}" for name, values in shapes.items())
+    if points.ndim != 2 or any(values.shape != points.shape for values in shapes.values()) or text_ids.shape != points.shape[:1]:
+        raise InputError(f"embeddings must all be (B, E) and text_ids (B,), got {found}, text_ids {tuple(text_ids.shape)}; towers of the same "
+                         "CLIP give the same E.")

@@ -1,15 +1,16 @@
-"""LAMB as CLIP2Point trains with it, for many tensors at a time."""
+"""LAMB as CLIP2Point trains with it, for many tensors at a time; groups of parameters and a schedule that stages share."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import ParamsT
 
 from clip2x.errors import InputError
@@ -137,3 +138,19 @@ def _check_settings(group: dict[str, Any]) -> None:
 
 def _is_positive(value: Any) -> bool:
     return isinstance(value, int | float) and value > 0
+
+
+def decayed_and_not(parameters: Iterable[Tensor]) -> list[dict[str, Any]]:
+    """Part what is trained into matrices and the rest (norms, biases, single numbers), which no weight decay shrinks. Ours, after CLIP's code."""
+    trained = [item for item in parameters if item.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": [item for item in trained if item.ndim >= 2]},
+                                    {"params": [item for item in trained if item.ndim < 2], "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def warmup_cosine(optimizer: Optimizer, steps: int, warmup: int) -> LambdaLR:
+    """Let the rate climb for `warmup` steps, then fall to 0 at `steps` along a cosine; to be stepped in every iteration."""
+    def factor(step: int) -> float:
+        return (step + 1) / (warmup + 1) if step < warmup else 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))
+
+    return LambdaLR(optimizer, factor)

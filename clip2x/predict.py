@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import ClipWeights, read_weights
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, as_depth_checkpoint, depth_encoder_of
+from clip2x.encoders.point_checkpoint import STAGE as POINT_STAGE
+from clip2x.encoders.point_checkpoint import PointCheckpoint, as_point_checkpoint, point_encoder_of
+from clip2x.encoders.points import PointEncoder
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
-from clip2x.evaluation.class_embeddings import class_embeddings, unknown_words
+from clip2x.evaluation.class_embeddings import centred, class_embeddings, unknown_words
 from clip2x.geometry import unit_sphere
 
 # Official code, save the ten views: its zero-shot script takes clip2point-6, its pre-training and few-shot scripts these ten.
@@ -28,25 +32,28 @@ class Recognizer:
 
     Args:
         towers: The CLIP, frozen; it embeds the names.
-        encoder: Draws clouds and encodes the pictures, with the CLIP's own image tower or with one that was tuned against it.
+        encoder: Encodes clouds: by depth views, with the CLIP's own image tower or one that was tuned against it, or by their points.
         num_points: See below.
         scale: Factor on the cosines before the softmax; None: the CLIP's.
-        pooling: See `clip2x.encoders.depth.pool_view_features`.
-        ensemble: Factors `tuned` and `clip`: names are then ranked by the sum of the encoder's cosines and those of the CLIP's own image tower
-            on the same pictures, each times its factor. `embed` remains the encoder's.
+        pooling: Of depth views, see `clip2x.encoders.depth.pool_view_features`.
+        ensemble: Of depth views: factors `tuned` and `clip`: names are then ranked by the sum of the encoder's cosines and those of the CLIP's own
+            image tower on the same pictures, each times its factor. `embed` remains the encoder's.
+        templates: Prompts where `classify` is given none.
+        mean_text: (E,) removed from the embeddings of names, where the encoder was trained against such; None for most.
         device: Default: CUDA where there is one.
 
     Attributes:
         num_points: Points that a cloud should have; others work, this many were used where figures are reported.
     """
 
-    def __init__(self, towers: ClipTowers, encoder: DepthViewEncoder, *, num_points: int = 1024, scale: float | None = None,
-                 pooling: str = "cosine_sum", ensemble: Mapping[str, float] | None = None, device: torch.device | str | None = None) -> None:
+    def __init__(self, towers: ClipTowers, encoder: DepthViewEncoder | PointEncoder, *, num_points: int = 1024, scale: float | None = None,
+                 pooling: str = "cosine_sum", ensemble: Mapping[str, float] | None = None, templates: Sequence[str] = TEMPLATES,
+                 mean_text: Sequence[float] | None = None, device: torch.device | str | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.towers, self.encoder = towers.to(self.device), encoder.to(self.device)
-        self.num_points, self.pooling, self.ensemble = num_points, pooling, ensemble
+        self.num_points, self.pooling, self.ensemble, self.templates = num_points, pooling, ensemble, tuple(templates)
         self.scale = towers.logit_scale if scale is None else scale
-        self._clip_encoder = DepthViewEncoder(towers, draw=encoder.draw)
+        self.mean_text = None if mean_text is None else torch.tensor(mean_text)
         self._names: tuple[tuple[tuple[str, ...], tuple[str, ...]], Tensor] | None = None
 
     @torch.no_grad()
@@ -56,7 +63,10 @@ class Recognizer:
         Raises:
             InputError: If the shape is another, a coordinate is not finite or a cloud has no extent.
         """
-        return self._embed_views(self.encoder, self._draw(points))
+        clouds = self._checked(points)
+        if isinstance(self.encoder, PointEncoder):
+            return functional.normalize(self.encoder(clouds).float(), dim=-1)
+        return self._embed_views(self.encoder, self.encoder.draw(clouds))
 
     @torch.no_grad()
     def classify(self, points: Float[Tensor, "..."], class_names: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "B C"]:
@@ -65,11 +75,12 @@ class Recognizer:
         Returns:
             Probabilities over the names: softmax of `scale` times the cosines, or of the sum of factor times cosine over both towers of an ensemble.
         """
-        names, grey = self.class_embeddings(class_names, templates).T, self._draw(points)
+        names = self.class_embeddings(class_names, templates).T
+        if self.ensemble is None or isinstance(self.encoder, PointEncoder):
+            return (self.scale * self.embed(points) @ names).softmax(dim=-1)
+        grey = self.encoder.draw(self._checked(points))
         tuned = self._embed_views(self.encoder, grey) @ names
-        if self.ensemble is None:
-            return (self.scale * tuned).softmax(dim=-1)
-        untouched = self._embed_views(self._clip_encoder, grey) @ names
+        untouched = self._embed_views(DepthViewEncoder(self.towers, draw=self.encoder.draw), grey) @ names
         return (self.ensemble["tuned"] * tuned + self.ensemble["clip"] * untouched).softmax(dim=-1)
 
     def class_embeddings(self, class_names: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "C E"]:
@@ -80,20 +91,21 @@ class Recognizer:
         """
         if isinstance(class_names, str):
             raise InputError(f"class names must be a list, got the text {class_names!r}; write it as a list, e.g. ['chair', 'table'].")
-        key = tuple(class_names), tuple(templates or TEMPLATES)
+        key = tuple(class_names), tuple(templates or self.templates)
         if self._names is None or self._names[0] != key:
-            self._names = key, class_embeddings(self.towers, *key).to(self.device)
+            embeds = class_embeddings(self.towers, *key)
+            self._names = key, (embeds if self.mean_text is None else centred(embeds, self.mean_text)).to(self.device)
         return self._names[1]
 
     def unknown_words(self, class_names: Sequence[str]) -> list[str]:
         """List the names with a word that this CLIP never saw; empty for CLIPs of web scale."""
         return unknown_words(self.towers, list(class_names))
 
-    def _draw(self, points: Tensor) -> Tensor:
+    def _checked(self, points: Tensor) -> Tensor:
+        """Check the shape; centre and scale."""
         if points.ndim != 3 or points.shape[-1] != 3:
             raise InputError(f"points must be (B, N, 3), got {tuple(points.shape)}; add the batch axis or transpose.")
-        grey: Tensor = self.encoder.draw(unit_sphere(points.to(self.device).float()))
-        return grey
+        return unit_sphere(points.to(self.device).float())
 
     def _embed_views(self, encoder: DepthViewEncoder, grey: Tensor) -> Tensor:
         return pool_view_features(encoder.encode_views(grey), self.pooling)
@@ -104,8 +116,8 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None, clip:
     """Build a recogniser from a checkpoint that describes itself, see `docs/checkpoints.md`.
 
     Args:
-        checkpoint: Of `make pretrain-depth` (safetensors or `.ckpt`), CLIP2Point's released `best_eval.pth`, or a small CLIP of
-            `make pretrain-clip`.
+        checkpoint: Of `make pretrain-depth` or `make pretrain-points` (safetensors or `.ckpt`), CLIP2Point's released `best_eval.pth`, or a small
+            CLIP of `make pretrain-clip`.
         device: Default: CUDA where there is one.
         clip: Tag or weight file of the CLIP that the checkpoint was trained with. None takes the one inside, else the tag that it states.
         ensemble: Sum the cosines of the tuned tower and of the CLIP's own, with the factors that the checkpoint states.
@@ -115,7 +127,7 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None, clip:
         DataNotFoundError: If there is no such file, or its CLIP is not at hand.
         BadFileError: If it is damaged.
         CheckpointMismatchError: If it does not say what it is, or the CLIP is another; plain CLIP weights need `from_clip` and a model id.
-        InputError: If `clip` or `ensemble` is asked of a checkpoint that is a CLIP itself.
+        InputError: If `clip` or `ensemble` is asked of a checkpoint that is a CLIP itself, or `ensemble` of a point encoder.
     """
     weights = read_weights(checkpoint)
     metadata = weights.metadata
@@ -123,8 +135,14 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None, clip:
         if clip is not None or ensemble:
             raise InputError(f"{checkpoint} is a CLIP itself, with no tuned tower to add to another; leave the other CLIP and the ensemble out.")
         return _from_small_clip(weights, checkpoint, device)
+    source = None if clip is None else str(clip)
+    if metadata.get("stage") == POINT_STAGE:
+        if ensemble:
+            raise InputError(f"{checkpoint} is a point encoder, and has no second tower to add; its sum with CLIP2Point's needs both files: "
+                             "make eval-zeroshot.")
+        return _of_points(as_point_checkpoint(weights, checkpoint), source, device, trust_torchscript)
     stored = as_depth_checkpoint(weights, checkpoint)
-    towers = _clip_of(stored, None if clip is None else str(clip), trust_torchscript)
+    towers = _clip_of(stored, source, trust_torchscript)
     about = stored.about
     return Recognizer(towers, depth_encoder_of(stored, towers), num_points=about["encoder"]["num_points"], scale=about["scale"],
                       pooling=about["encoder"]["pooling"], ensemble=about["ensemble"] if ensemble else None, device=device)
@@ -133,6 +151,12 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None, clip:
 def from_clip(model: str, pretrained: str, device: torch.device | str | None = None, *, trust_torchscript: bool = False) -> Recognizer:
     """Build a recogniser from an open_clip model and a tag or file, with the depth views of CLIP2Point's released code."""
     return _untouched(ClipTowers(model, pretrained, trust_torchscript=trust_torchscript), DEFAULTS, device)
+
+
+def _of_points(stored: PointCheckpoint, clip: str | None, device: torch.device | str | None, trust_torchscript: bool) -> Recognizer:
+    towers, about = _clip_of(stored, clip, trust_torchscript), stored.about
+    return Recognizer(towers, point_encoder_of(stored, towers), num_points=about["encoder"]["num_points"], scale=about["scale"],
+                      templates=about["templates"], mean_text=about["mean_text"], device=device)
 
 
 def _untouched(towers: ClipTowers, settings: Mapping[str, Any], device: torch.device | str | None) -> Recognizer:
@@ -148,7 +172,7 @@ def _from_small_clip(weights: ClipWeights, path: str | Path, device: torch.devic
     return _untouched(ClipTowers(weights.metadata["model"], str(path)), {**DEFAULTS, **encoder}, device)
 
 
-def _clip_of(stored: DepthCheckpoint, clip: str | None, trust_torchscript: bool) -> ClipTowers:
+def _clip_of(stored: DepthCheckpoint | PointCheckpoint, clip: str | None, trust_torchscript: bool) -> ClipTowers:
     """Find the CLIP of a checkpoint: the one given, else the one inside, else the stated tag."""
     about = stored.about
     needs = f"{stored.path} needs the CLIP of its training, {about['clip']} (clip=TAG_OR_FILE, --pretrained TAG_OR_FILE)"

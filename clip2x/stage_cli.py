@@ -21,13 +21,18 @@ import clip2x.data.clouds
 import clip2x.data.pictures
 import clip2x.data.shapenet_pairs
 import clip2x.data.triplets.dataset
+import clip2x.data.triplets.joined
+import clip2x.encoders.points
 import clip2x.losses
 import clip2x.modules.averaging
 import clip2x.modules.clip_pretraining
 import clip2x.modules.depth_pretraining
+import clip2x.modules.few_shot
 import clip2x.modules.proxy_collection
+import clip2x.modules.triplet_pretraining
 import clip2x.modules.zero_shot
 import clip2x.optim
+import clip2x.proxies.objects
 import clip2x.proxies.transformers_detectors  # noqa: F401  imported, so that YAML files can name the classes shortly
 from clip2x.data.datamodule import Clip2xDataModule
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError

@@ -16,13 +16,13 @@ from torch import Tensor
 
 import clip2x
 from clip2x.depth import grey_from_depth, rasterize, view_preset
+from clip2x.encoders.checkpoint_parts import describe_clip
 from clip2x.encoders.clip import ClipTowers, ImageTower
 from clip2x.encoders.clip_files import save_clip_file
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import (
     DepthCheckpoint,
     depth_encoder_of,
-    describe_clip,
     official_layout,
     read_depth_checkpoint,
     save_depth_checkpoint,
@@ -378,7 +378,7 @@ def test_the_released_file_needs_openais_clip(official: Official, monkeypatch: p
     stated = DepthCheckpoint(stored.tower_state, stored.about, stored.sha256, stored.path)  # no frozen tower beside it
     with pytest.raises(CheckpointMismatchError, match="openai, the one given, ViT-B-32-quickgelu/random:0, has other weights"):
         depth_encoder_of(stated, official.clip)
-    monkeypatch.setattr("clip2x.encoders.depth_checkpoint.check_reference_cosines", lambda _: 0.0)  # as OpenAI's weights would give
+    monkeypatch.setattr("clip2x.encoders.checkpoint_parts.check_reference_cosines", lambda _: 0.0)  # as OpenAI's weights would give
     assert depth_encoder_of(stated, official.clip).num_views == 10
     monkeypatch.setattr(official.clip, "model_id", "ViT-B-32")
     with pytest.raises(CheckpointMismatchError, match=r"openai \(QuickGELU\), the one given is ViT-B-32 \(GELU\); give ViT-B-32-quickgelu"):

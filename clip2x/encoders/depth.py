@@ -100,3 +100,33 @@ def pool_view_features(features: Float[Tensor, "B V E"], how: str = "cosine_sum"
         raise InputError("there are no views to pool; give features of at least one.")
     views = functional.normalize(features, dim=-1) if how == "cosine_sum" else features
     return functional.normalize(views.mean(dim=1), dim=-1)
+
+
+class SampledViewEncoder(nn.Module):
+    """Embed clouds by a few random depth views in training, by all of the preset in evaluation: CLIP2Point's encoder, to be tuned on triplets.
+
+    Args:
+        encoder: The depth encoder; its tower is what is trained.
+        num_sampled: Views of a cloud in a training step. Ours: 2, as image-depth pre-training has two depth views of an object.
+        distance_range: Of the cameras in training, drawn uniformly. Official code of the pre-training: 0.9 to 1.1.
+
+    Raises:
+        InputError: If a number is not possible.
+    """
+
+    def __init__(self, encoder: DepthViewEncoder, num_sampled: int = 2, distance_range: tuple[float, float] = (0.9, 1.1)) -> None:
+        super().__init__()
+        if not 1 <= num_sampled <= encoder.num_views or not 0 < distance_range[0] <= distance_range[1]:
+            raise InputError(f"num_sampled must lie between 1 and the {encoder.num_views} views and distance_range be two rising positive numbers, "
+                             f"got {num_sampled} and {distance_range}.")
+        self.encoder, self.num_sampled, self.distance_range, self.embed_dim = encoder, num_sampled, distance_range, encoder.embed_dim
+
+    def forward(self, points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B E"]:
+        """Embed clouds (unit sphere, object frame); the views of a training step are drawn from the global generator."""
+        if not self.training:
+            return pool_view_features(self.encoder(points).float())
+        batch, (low, high) = len(points), self.distance_range
+        view = torch.rand(batch, self.encoder.num_views).argsort(dim=1)[:, : self.num_sampled].to(points.device)
+        distance = (low + (high - low) * torch.rand(batch, self.num_sampled)).to(points.device)
+        pictures = [self.encoder.draw.of_one_view(points, view[:, place], distance[:, place, None]) for place in range(self.num_sampled)]
+        return pool_view_features(self.encoder.encode_views(torch.cat(pictures, dim=1)).float())

@@ -11,22 +11,20 @@ from typing import Any
 import open_clip
 from torch import Tensor
 
-from clip2x.encoders.clip import ClipTowers, ImageTower, uses_quick_gelu
+from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_clip, require_clip, require_layout, shapes_of
+from clip2x.encoders.clip import ClipTowers, ImageTower
 from clip2x.encoders.clip_files import ClipWeights, read_weights, save_clip_file
-from clip2x.encoders.clip_reference import REFERENCE_TOLERANCE, check_reference_cosines
 from clip2x.encoders.depth import DepthViewEncoder
 from clip2x.errors import CheckpointMismatchError
 from clip2x.manifest import load_manifest
 
 STAGE = "pretrain_depth"
 TOWER_PREFIXES = ("depth.", "depth_encoder.tower.visual.")  # of our safetensors, of Lightning's files
-NEEDED = ("model", "clip", "clip_pretrained", "clip_sha256", "clip_content_sha256", "clip_metadata", "embed_dim", "image_size", "mean", "std",
-          "encoder", "scale", "ensemble")
+NEEDED = (*CLIP_KEYS, "encoder", "scale", "ensemble")
 NEEDED_OF_ENCODER = ("views", "point_radius", "num_points", "up", "pooling")
 OFFICIAL_MODEL = "ViT-B-32-quickgelu"
 OFFICIAL_PARTS = {"point_model", "image_model", "selector", "weights"}  # official code (30673e7, models/clip2point.py)
 FEW_SHOT_PARTS = {"pre_model", "ori_model", "adapter1", "adapter2"}  # official code (models/dpa.py)
-SAME_PROJECTION = 0.01  # ours: relative distance; half precision moves weights by less than 0.001, other weights are about 1 away
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,6 @@ class DepthCheckpoint:
     frozen_projection: Tensor | None = None
 
 
-def describe_clip(clip: ClipTowers) -> dict[str, Any]:
-    """Say which CLIP a checkpoint was trained with: the part of `about` that is read back to find it again."""
-    return {"model": clip.model_id, "clip": clip.id, "clip_pretrained": clip.tag, "clip_sha256": clip.weights_sha256,
-            "clip_content_sha256": clip.content_sha256, "clip_metadata": clip.metadata, "embed_dim": clip.embed_dim,
-            "image_size": clip.image_size, "mean": list(clip.mean), "std": list(clip.std)}
-
-
 def save_depth_checkpoint(path: str | Path, tower: ImageTower, clip: ClipTowers, about: Mapping[str, Any]) -> None:
     """Write one safetensors file, replacing it in one step; a small CLIP of ours travels inside, large ones are named.
 
@@ -71,10 +62,7 @@ def save_depth_checkpoint(path: str | Path, tower: ImageTower, clip: ClipTowers,
     complete = {**about, **describe_clip(clip)}
     _require_complete(complete, path)
     state = {f"depth.{name}": tensor for name, tensor in tower.visual.state_dict().items()}
-    if clip.trained_words is not None:
-        state |= {f"clip.visual.{name}": tensor for name, tensor in clip.image_tower.visual.state_dict().items()}
-        state |= {f"clip.{name}": tensor for name, tensor in clip.text_tower.state_dict().items()}
-    save_clip_file(path, state, complete)
+    save_clip_file(path, state | carried_clip(clip), complete)
 
 
 def read_depth_checkpoint(path: str | Path) -> DepthCheckpoint:
@@ -126,9 +114,9 @@ def depth_encoder_of(checkpoint: DepthCheckpoint, clip: ClipTowers) -> DepthView
         CheckpointMismatchError: If the CLIP is not the one of the training, or the weights do not fit it.
     """
     about = checkpoint.about
-    _require_clip(checkpoint, clip)
+    require_clip(checkpoint.path, about, clip, checkpoint.frozen_projection)
     visual = copy.deepcopy(clip.image_tower.visual)
-    _require_layout(checkpoint.tower_state, _shapes(visual.state_dict()), f"{checkpoint.path}: its depth encoder", about["model"])
+    require_layout(checkpoint.tower_state, shapes_of(visual.state_dict()), f"{checkpoint.path}: its depth encoder", about["model"])
     visual.load_state_dict(checkpoint.tower_state)
     tower = ImageTower(visual, image_size=about["image_size"], embed_dim=about["embed_dim"], mean=about["mean"], std=about["std"])
     tower = tower.to(clip.image_tower.colour_mean.device).requires_grad_(False).eval()
@@ -160,7 +148,7 @@ def _official(weights: ClipWeights, parts: set[str], path: str | Path) -> DepthC
                                       f"{', '.join(sorted(OFFICIAL_PARTS))}; get the file again.")
     prefix = "point_model."
     state = {name.removeprefix(prefix): tensor for name, tensor in weights.state.items() if name.startswith(prefix)}
-    _require_layout(state, official_layout(), f"{path}: its point_model", f"OpenAI's ViT-B/32 ({len(official_layout())} weights)")
+    require_layout(state, official_layout(), f"{path}: its point_model", f"OpenAI's ViT-B/32 ({len(official_layout())} weights)")
     about = {
         "stage": STAGE, "model": OFFICIAL_MODEL, "clip": f"{OFFICIAL_MODEL}/openai", "clip_pretrained": "openai", "clip_sha256": None,
         "clip_content_sha256": None, "clip_metadata": {}, "embed_dim": 512, "image_size": 224, "mean": list(open_clip.OPENAI_DATASET_MEAN),
@@ -183,48 +171,3 @@ def _require_complete(about: Mapping[str, Any], path: str | Path) -> None:
         raise CheckpointMismatchError(f"{path}: does not say its {', '.join(lacking[:4])}, so it cannot be used; write it again with {STAGE}.")
     if encoder is not None and encoder["up"] != "y":
         raise CheckpointMismatchError(f"{path}: was made for clouds with {encoder['up']} up; this version knows y up only.")
-
-
-def _require_clip(checkpoint: DepthCheckpoint, clip: ClipTowers) -> None:
-    """Compare model, sizes, then weights: by file hash where both are known, else by content, since archives and plain files can be equal."""
-    about = checkpoint.about
-    needs = f"{checkpoint.path}: was trained with the CLIP {about['clip']}"
-    activation = {True: "QuickGELU", False: "GELU"}
-    if clip.model_id != about["model"]:
-        raise CheckpointMismatchError(f"{needs} ({activation[uses_quick_gelu(about['model'])]}), the one given is {clip.model_id} "
-                                      f"({activation[uses_quick_gelu(clip.model_id)]}); give {about['model']}.")
-    for what in ("embed_dim", "image_size"):
-        if getattr(clip, what) != about[what]:
-            raise CheckpointMismatchError(f"{needs} ({what} {about[what]}), the one given has {what} {getattr(clip, what)}; give that CLIP.")
-    if about["clip_content_sha256"] is None:
-        same = _is_openai(clip, checkpoint.frozen_projection)
-    else:
-        same_file = clip.weights_sha256 is not None and clip.weights_sha256 == about["clip_sha256"]
-        same = same_file or clip.content_sha256 == about["clip_content_sha256"]
-    if not same:
-        raise CheckpointMismatchError(f"{needs}, the one given, {clip.id}, has other weights; give that CLIP's tag or weight file.")
-
-
-def _is_openai(clip: ClipTowers, frozen_projection: Tensor | None) -> bool:
-    """Tell whether a ViT-B/32 is the released file's CLIP: by the copy of its image tower there, or by OpenAI's known text features."""
-    if frozen_projection is not None:
-        own = clip.image_tower.visual.state_dict()["proj"].cpu()
-        if own.shape == frozen_projection.shape and float((own - frozen_projection).norm()) <= SAME_PROJECTION * float(frozen_projection.norm()):
-            return True
-    return check_reference_cosines(clip) <= REFERENCE_TOLERANCE
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
-
-
-def _require_layout(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], source: str, model: str) -> None:
-    """Refuse weights with other names or shapes than a model's."""
-    kinds = ((sorted(set(wanted) - set(state)), "missing"), (sorted(set(state) - set(wanted)), "not the model's"))
-    if any(names for names, _ in kinds):
-        parts = [f"{len(names)} weights {kind} (first {names[0]!r})" for names, kind in kinds if names]
-        raise CheckpointMismatchError(f"{source} does not fit {model}: {', '.join(parts)}; give a complete file of that model.")
-    for name, shape in wanted.items():
-        if tuple(state[name].shape) != shape:
-            raise CheckpointMismatchError(f"{source} does not fit {model}: {name} is {tuple(state[name].shape)}, {shape} is needed; "
-                                          "the file belongs to another model.")

@@ -16,17 +16,19 @@ from clip2x.data.faults import REPORTED
 from clip2x.data.image_features import cache_image_features
 from clip2x.data.shapenet import ShapeNet
 from clip2x.data.shapenet_pairs import VIEW_PRESET, ShapeNetPairs
+from clip2x.encoders.checkpoint_parts import describe_clip
 from clip2x.encoders.clip import ClipTowers, ImageTower
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
-from clip2x.encoders.depth_checkpoint import describe_clip, read_depth_checkpoint, save_depth_checkpoint
-from clip2x.errors import CheckpointMismatchError, InputError, TrainingDivergedError
+from clip2x.encoders.depth_checkpoint import read_depth_checkpoint, save_depth_checkpoint
+from clip2x.errors import InputError, TrainingDivergedError
 from clip2x.evaluation.class_embeddings import class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import DepthPairLoss
-from clip2x.modules.averaging import ExponentialMovingAverage
 from clip2x.modules.divergence import DivergenceWatch
 from clip2x.modules.gathering import gathered, gathered_objects
+from clip2x.modules.resuming import last_checkpoint, leave_clip_out, refuse_others, settings_of
+from clip2x.modules.validation import accuracies, best_checkpoint
 from clip2x.optim import Lamb
 from clip2x.provenance import commit
 from clip2x.storage import check_writable, remove_stale
@@ -94,9 +96,7 @@ class DepthPretraining(LightningModule):
         self._untouched_scores: Scores | None = None  # of the first set, whose clouds stay the same: computed in the first validation
         # no buffer changes, so DDP need not send them before every step; in validation processes may have unequal numbers of batches
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
-        if clip.trained_words is None:  # a large CLIP does not travel with the checkpoints: it is named in them and has its own file
-            self.register_state_dict_post_hook(_without_clip)  # type: ignore[no-untyped-call]
-            self.register_load_state_dict_pre_hook(_with_own_clip)  # type: ignore[no-untyped-call]
+        leave_clip_out(self, clip)
 
     @property
     def tower(self) -> ImageTower:
@@ -198,8 +198,8 @@ class DepthPretraining(LightningModule):
             index, scores, labels = merge_parts(gathered_objects(self, self._scores.get(position, [])))
             if not bool(scores.isfinite().all()):
                 raise TrainingDivergedError(f"the depth encoder gives no numbers after step {self.global_step}: a gradient of one of the last steps "
-                                            f"was none; {self.last_checkpoint or 'no checkpoint'} is the last good one. Lower the learning rate.")
-            top1, class_mean = _accuracies(scores, labels)
+                                            f"was none; {last_checkpoint(self.trainer) or 'no checkpoint'} is the last good one. Lower the rate.")
+            top1, class_mean = accuracies(scores, labels)
             self.log_dict({f"{name}/top1": top1, f"{name}/class_mean": class_mean})
             if name == SELECTION[self.select_on]:
                 self.log(MONITOR, top1, prog_bar=True)
@@ -217,22 +217,14 @@ class DepthPretraining(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on with a run of another stage, on other data or with other settings."""
-        if (stage := checkpoint.get("clip2x", {}).get("stage")) != "pretrain_depth":
-            raise CheckpointMismatchError(f"the checkpoint is of {stage or 'another stage'}, not of pretrain_depth; give one of this stage.")
-        ours, theirs = self._trained_on(), checkpoint["trained_on"]
-        keys = sorted(ours.keys() | theirs.keys())
-        if changed := [f"{key} was {theirs.get(key)}, is {ours.get(key)}" for key in keys if ours.get(key) != theirs.get(key)]:
-            raise CheckpointMismatchError(f"the checkpoint that this run would go on with was made with other settings ({'; '.join(changed)[:300]}); "
-                                          f"delete {self.output.parent} or choose another RUNS.")
+        refuse_others(checkpoint, "pretrain_depth", self._trained_on(), self.output.parent)
 
     def on_fit_end(self) -> None:
         """Write the best encoder once the last step is done."""
         if self.trainer.global_step < self.trainer.max_steps or not self.trainer.is_global_zero:
             return
         about = self._about()
-        best = next((path for callback in self.trainer.checkpoint_callbacks
-                     if getattr(callback, "monitor", None) == MONITOR and (path := getattr(callback, "best_model_path", ""))), None)
-        if best is not None:
+        if (best := best_checkpoint(self.trainer, MONITOR)) is not None:
             stored = read_depth_checkpoint(best)
             self.tower.visual.load_state_dict(stored.tower_state)
             about = stored.about
@@ -249,8 +241,8 @@ class DepthPretraining(LightningModule):
         untouched = untouched[torch.isin(known, index)]
         factors = fit_factors(torch.stack([tuned, untouched]), labels, start=self.clip.logit_scale / 2)
         self.ensemble = {"tuned": factors[0], "clip": factors[1]}
-        self.log_dict({"val/untouched_top1": _accuracies(untouched, labels)[0],
-                       "val/sum_top1": _accuracies(factors[0] * tuned + factors[1] * untouched, labels)[0]})
+        self.log_dict({"val/untouched_top1": accuracies(untouched, labels)[0],
+                       "val/sum_top1": accuracies(factors[0] * tuned + factors[1] * untouched, labels)[0]})
 
     def _encode_pictures(self, images: Tensor) -> Tensor:
         """Encode pictures with the frozen tower, in the training's precision, whether it is a step or the cache that asks."""
@@ -263,15 +255,9 @@ class DepthPretraining(LightningModule):
             cosines = (embeds @ self._names[dataloader_idx].T).cpu()
         return batch["index"].cpu(), cosines, batch["label"].cpu()
 
-    @property
-    def last_checkpoint(self) -> str | None:
-        """The newest checkpoint of this run; the last callback keeps it."""
-        kept = [path for callback in self.trainer.checkpoint_callbacks if (path := getattr(callback, "best_model_path", ""))]
-        return kept[-1] if kept else None
-
     def _check_last_loss(self) -> None:
         report = self.output.parent / (f"diverged-rank{self.global_rank}.json" if self.trainer.world_size > 1 else "diverged.json")
-        self.watch.check(report, self.trainer.datamodule.train_set.describe, self.last_checkpoint)  # type: ignore[attr-defined]
+        self.watch.check(report, self.trainer.datamodule.train_set.describe, last_checkpoint(self.trainer))  # type: ignore[attr-defined]
 
     def _val_sets(self) -> list[Any]:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -295,15 +281,8 @@ class DepthPretraining(LightningModule):
     def _trained_on(self) -> dict[str, str]:
         """Say what must stay the same when an interrupted run goes on."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        config = getattr(self.trainer, "clip2x_config", None) or {}
-        settings = {f"model.{key}": value for key, value in config.get("model", {}).get("init_args", {}).items()
-                    if key not in ("clip", "output", "image_feature_cache")}
-        for part in ("train", "val"):
-            arguments = (config.get("data", {}).get(part) or {}).get("init_args", {})
-            settings[f"data.{part}"] = {key: value for key, value in arguments.items() if key != "cache"}
-        averages = [callback.decay for callback in self.trainer.callbacks if isinstance(callback, ExponentialMovingAverage)]  # type: ignore[attr-defined]
-        settings |= {"clip": self.clip.content_sha256, "seed": data.seed, "batch size": data.global_batch_size, "data.balance": data.balance,
-                     "training pairs": data.train_set.models_sha256, "precision": self.trainer.precision, "moving averages": averages}
+        settings = settings_of(self.trainer, self.clip, apart_from=("clip", "output", "image_feature_cache"))
+        settings["training pairs"] = data.train_set.models_sha256
         if self.restart_epochs is None:  # one cosine over all steps
             settings["steps"] = self.trainer.max_steps
         return {key: str(value) for key, value in settings.items()}
@@ -329,14 +308,6 @@ def _models(data: Any) -> set[str]:
     return {"-".join(clouds.model_of(entry)) for entry in clouds.entries} if isinstance(clouds, ShapeNet) else set()
 
 
-def _accuracies(scores: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return top-1 and class mean, in shares of 1."""
-    right = (scores.argmax(dim=1) == labels).double()
-    support = labels.bincount()
-    hits = torch.zeros(len(support), dtype=torch.float64).index_add_(0, labels, right)
-    return float(right.mean()), float((hits[support > 0] / support[support > 0]).mean())
-
-
 def _train_only(tower: nn.Module, starts: list[str] | None) -> None:
     """Freeze all weights but those whose names start so."""
     if starts is None:
@@ -347,14 +318,3 @@ def _train_only(tower: nn.Module, starts: list[str] | None) -> None:
             raise InputError(f"model.train_only: no weight of the tower starts with {start!r}; the last ones are {', '.join(names[-4:])}.")
     for name, parameter in tower.named_parameters():
         parameter.requires_grad_(name.startswith(tuple(starts)))
-
-
-def _without_clip(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
-    for name in [name for name in state if name.startswith(f"{prefix}clip.")]:
-        del state[name]
-
-
-def _with_own_clip(module: nn.Module, state: dict[str, Any], prefix: str, *unused: Any) -> None:
-    clip = module.clip
-    assert isinstance(clip, nn.Module)
-    state.update({f"{prefix}clip.{name}": value for name, value in clip.state_dict().items()})

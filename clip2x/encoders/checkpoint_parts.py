@@ -1,0 +1,89 @@
+"""What checkpoints of all stages share: which CLIP they belong to, whether it travels inside, whether their weights fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from clip2x.encoders.clip import ClipTowers, uses_quick_gelu
+from clip2x.encoders.clip_reference import REFERENCE_TOLERANCE, check_reference_cosines
+from clip2x.errors import CheckpointMismatchError
+
+CLIP_KEYS = ("model", "clip", "clip_pretrained", "clip_sha256", "clip_content_sha256", "clip_metadata", "embed_dim", "image_size", "mean", "std")
+SAME_PROJECTION = 0.01  # ours: relative distance; half precision moves weights by less than 0.001, other weights are about 1 away
+
+
+def describe_clip(clip: ClipTowers) -> dict[str, Any]:
+    """Say which CLIP a checkpoint was trained with: the part of `about` that is read back to find it again."""
+    return {"model": clip.model_id, "clip": clip.id, "clip_pretrained": clip.tag, "clip_sha256": clip.weights_sha256,
+            "clip_content_sha256": clip.content_sha256, "clip_metadata": clip.metadata, "embed_dim": clip.embed_dim,
+            "image_size": clip.image_size, "mean": list(clip.mean), "std": list(clip.std)}
+
+
+def carried_clip(clip: ClipTowers) -> dict[str, Tensor]:
+    """Give the weights that travel inside a checkpoint, by their names there: all of a small CLIP of ours, none of a large one."""
+    if clip.trained_words is None:
+        return {}
+    state = {f"clip.visual.{name}": tensor for name, tensor in clip.image_tower.visual.state_dict().items()}
+    return state | {f"clip.{name}": tensor for name, tensor in clip.text_tower.state_dict().items()}
+
+
+def require_clip(path: str, about: Mapping[str, Any], clip: ClipTowers, frozen_projection: Tensor | None = None) -> None:
+    """Compare model, sizes, then weights: by file hash where both are known, else by content, since archives and plain files can be equal.
+
+    Args:
+        path: Of the checkpoint, for the message.
+        about: What it says of itself.
+        clip: The CLIP that is to be used with it.
+        frozen_projection: See `DepthCheckpoint`.
+
+    Raises:
+        CheckpointMismatchError: If the CLIP is not the one of the training.
+    """
+    needs = f"{path}: was trained with the CLIP {about['clip']}"
+    activation = {True: "QuickGELU", False: "GELU"}
+    if clip.model_id != about["model"]:
+        raise CheckpointMismatchError(f"{needs} ({activation[uses_quick_gelu(about['model'])]}), the one given is {clip.model_id} "
+                                      f"({activation[uses_quick_gelu(clip.model_id)]}); give {about['model']}.")
+    for what in ("embed_dim", "image_size"):
+        if getattr(clip, what) != about[what]:
+            raise CheckpointMismatchError(f"{needs} ({what} {about[what]}), the one given has {what} {getattr(clip, what)}; give that CLIP.")
+    if about["clip_content_sha256"] is None:
+        same = _is_openai(clip, frozen_projection)
+    else:
+        same_file = clip.weights_sha256 is not None and clip.weights_sha256 == about["clip_sha256"]
+        same = same_file or clip.content_sha256 == about["clip_content_sha256"]
+    if not same:
+        raise CheckpointMismatchError(f"{needs}, the one given, {clip.id}, has other weights; give that CLIP's tag or weight file.")
+
+
+def _is_openai(clip: ClipTowers, frozen_projection: Tensor | None) -> bool:
+    """Tell whether a ViT-B/32 is the released file's CLIP: by the copy of its image tower there, or by OpenAI's known text features."""
+    if frozen_projection is not None:
+        own = clip.image_tower.visual.state_dict()["proj"].cpu()
+        if own.shape == frozen_projection.shape and float((own - frozen_projection).norm()) <= SAME_PROJECTION * float(frozen_projection.norm()):
+            return True
+    return check_reference_cosines(clip) <= REFERENCE_TOLERANCE
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Map each weight's name to its shape."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def require_layout(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], source: str, model: str) -> None:
+    """Refuse weights with other names or shapes than a model's.
+
+    Raises:
+        CheckpointMismatchError: If they differ.
+    """
+    kinds = ((sorted(set(wanted) - set(state)), "missing"), (sorted(set(state) - set(wanted)), "not the model's"))
+    if any(names for names, _ in kinds):
+        parts = [f"{len(names)} weights {kind} (first {names[0]!r})" for names, kind in kinds if names]
+        raise CheckpointMismatchError(f"{source} does not fit {model}: {', '.join(parts)}; give a complete file of that model.")
+    for name, shape in wanted.items():
+        if tuple(state[name].shape) != shape:
+            raise CheckpointMismatchError(f"{source} does not fit {model}: {name} is {tuple(state[name].shape)}, {shape} is needed; "
+                                          "the file belongs to another model.")

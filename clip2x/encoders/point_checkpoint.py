@@ -1,0 +1,113 @@
+"""Point encoders as files that describe themselves: those that `pretrain-points` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_clip, require_clip, require_layout, shapes_of
+from clip2x.encoders.clip import ClipTowers
+from clip2x.encoders.clip_files import ClipWeights, read_weights, save_clip_file
+from clip2x.encoders.points import PointEncoder, build_point_encoder
+from clip2x.errors import CheckpointMismatchError
+
+STAGE = "pretrain_points"
+ENCODER_PREFIXES = ("points.", "point_encoder.")  # of our safetensors, of Lightning's files
+NEEDED = (*CLIP_KEYS, "encoder", "scale", "templates", "mean_text")
+NEEDED_OF_ENCODER = ("kind", "num_points", "up", "channels")
+OF_INPUT = ("num_points", "up", "channels")  # keys of "encoder" that say what goes in; the others build it
+
+
+@dataclass(frozen=True)
+class PointCheckpoint:
+    """A trained point encoder and what its file says of it.
+
+    encoder_state: its weights. about: see `docs/checkpoints.md`. sha256, path: of the file.
+    carries_clip: the CLIP travels inside, so `ClipTowers(about["model"], path)` is the frozen CLIP of the training.
+    """
+
+    encoder_state: dict[str, Tensor]
+    about: dict[str, Any]
+    sha256: str
+    path: str
+    carries_clip: bool = False
+
+
+def save_point_checkpoint(path: str | Path, encoder: PointEncoder, clip: ClipTowers, about: Mapping[str, Any]) -> None:
+    """Write one safetensors file, replacing it in one step; a small CLIP of ours travels inside, large ones are named.
+
+    Args:
+        path: Usually ends in `.safetensors`.
+        encoder: The trained encoder.
+        clip: The frozen CLIP that it was trained against.
+        about: Plain values, see `docs/checkpoints.md`; what `describe_clip` and the encoder say is added.
+
+    Raises:
+        CheckpointMismatchError: If `about` lacks what reading needs.
+    """
+    complete = {**about, "encoder": {**encoder.describe(), **about.get("encoder", {})}, **describe_clip(clip)}
+    _require_complete(complete, path)
+    save_clip_file(path, {f"points.{name}": tensor for name, tensor in encoder.state_dict().items()} | carried_clip(clip), complete)
+
+
+def read_point_checkpoint(path: str | Path) -> PointCheckpoint:
+    """Read `point_encoder.safetensors` or a Lightning checkpoint of pretrain_points; nothing that stands in a file is run.
+
+    Raises:
+        DataNotFoundError: If there is no file.
+        BadFileError: If it is damaged, holds more than weights and plain values, or weights that are not finite.
+        CheckpointMismatchError: If it is of another stage, or lacks what it should hold.
+    """
+    return as_point_checkpoint(read_weights(path), path)
+
+
+def as_point_checkpoint(weights: ClipWeights, path: str | Path) -> PointCheckpoint:
+    """Make a point checkpoint of what `read_weights` found in a file.
+
+    Raises:
+        CheckpointMismatchError: If it is none.
+    """
+    about = weights.metadata
+    if (stage := about.get("stage")) != STAGE:
+        raise CheckpointMismatchError(f"{path}: {f'was written by stage {stage}' if stage else 'does not say which stage wrote it'}, it has no point "
+                                      f"encoder; give point_encoder.safetensors or a .ckpt of {STAGE}.")
+    prefix = next((prefix for prefix in ENCODER_PREFIXES if any(name.startswith(prefix) for name in weights.state)), None)
+    if prefix is None:
+        parts = sorted({name.split(".")[0] for name in weights.state})
+        raise CheckpointMismatchError(f"{path}: has no point encoder (found: {', '.join(parts[:6])}); give point_encoder.safetensors or a .ckpt "
+                                      f"of {STAGE}.")
+    _require_complete(about, path)
+    state = {name.removeprefix(prefix): tensor for name, tensor in weights.state.items() if name.startswith(prefix)}
+    return PointCheckpoint(state, about, weights.sha256, str(path), any(name.startswith("clip.") for name in weights.state))
+
+
+def point_encoder_of(checkpoint: PointCheckpoint, clip: ClipTowers) -> PointEncoder:
+    """Build the trained encoder, frozen, on the CLIP's device.
+
+    Args:
+        checkpoint: What `read_point_checkpoint` gave.
+        clip: Its space is the encoder's; compared with the one of the training.
+
+    Raises:
+        CheckpointMismatchError: If the CLIP is not the one of the training, or the weights do not fit the encoder that the file describes.
+    """
+    about = checkpoint.about
+    require_clip(checkpoint.path, about, clip)
+    encoder = build_point_encoder({key: value for key, value in about["encoder"].items() if key not in OF_INPUT}, about["embed_dim"])
+    require_layout(checkpoint.encoder_state, shapes_of(encoder.state_dict()), f"{checkpoint.path}: its point encoder", about["encoder"]["kind"])
+    encoder.load_state_dict(checkpoint.encoder_state)
+    return encoder.to(clip.image_tower.colour_mean.device).requires_grad_(False).eval()
+
+
+def _require_complete(about: Mapping[str, Any], path: str | Path) -> None:
+    encoder = about.get("encoder")
+    lacking = [key for key in NEEDED if key not in about]
+    lacking += [f"encoder.{key}" for key in NEEDED_OF_ENCODER if not isinstance(encoder, dict) or key not in encoder]
+    if lacking:
+        raise CheckpointMismatchError(f"{path}: does not say its {', '.join(lacking[:4])}, so it cannot be used; write it again with {STAGE}.")
+    if encoder is not None and encoder["up"] != "y":
+        raise CheckpointMismatchError(f"{path}: was made for clouds with {encoder['up']} up; this version knows y up only.")
