@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from clip2x import __version__
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 from clip2x.proxy_commands import add_proxy_commands, check_triplets
+from clip2x.scene_command import add_scene_command
 
 if TYPE_CHECKING:
     from clip2x.predict import Recognizer
@@ -98,12 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     classify = commands.add_parser("classify", help="rank names for point clouds or meshes", allow_abbrev=False)
     classify.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD", help=".ply .pcd .off .obj .npy .npz .txt .xyz .pts .csv .bin")
     classify.add_argument("--classes", required=True, help="names, separated by commas, or a file with one name per line")
-    classify.add_argument("--checkpoint", type=Path, help="depth_encoder.safetensors, a .ckpt of pretrain_depth, CLIP2Point's best_eval.pth, a small "
-                          f"CLIP; default: the first that is there of {', '.join(map(str, DEFAULT_CHECKPOINTS))}")
-    classify.add_argument("--clip", metavar="MODEL", help="instead of --checkpoint: an open_clip model, e.g. ViT-B-32-quickgelu")
-    classify.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai; or the CLIP that a --checkpoint needs")
-    classify.add_argument("--ensemble", action="store_true", help="add the cosines of the tuned encoder and of its CLIP, as fitted in pre-training")
-    classify.add_argument("--trust-torchscript", action="store_true", help="read TorchScript files other than OpenAI's; they can run code")
+    _add_recognizer_options(classify)
     classify.add_argument("--up", choices=("x", "y", "z"), help="axis that points up in the files; default z for .off and .bin, else y")
     classify.add_argument("--columns", type=_at_least(3), help="numbers per point in .bin files; default 5 for .pcd.bin, else 4")
     classify.add_argument("--templates", help='prompts with {}, separated by |; default "image of a {}"')
@@ -136,9 +132,20 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--workers", type=_at_least(1), help="processes; default: all cores")
     render.set_defaults(run=_render_pairs)
     add_proxy_commands(commands, _at_least, _share)
+    _add_recognizer_options(add_scene_command(commands, _at_least, _share, _recognizer, _class_names))
     for name in STAGE_COMMANDS:
         commands.add_parser(name, help=f"LightningCLI: {name} --config STAGE [overrides]", add_help=False)
     return parser
+
+
+def _add_recognizer_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `_recognizer` reads."""
+    parser.add_argument("--checkpoint", type=Path, help="depth_encoder.safetensors, a .ckpt of pretrain_depth, CLIP2Point's best_eval.pth, a small "
+                        f"CLIP; default: the first that is there of {', '.join(map(str, DEFAULT_CHECKPOINTS))}")
+    parser.add_argument("--clip", metavar="MODEL", help="instead of --checkpoint: an open_clip model, e.g. ViT-B-32-quickgelu")
+    parser.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai; or the CLIP that a --checkpoint needs")
+    parser.add_argument("--ensemble", action="store_true", help="add the cosines of the tuned encoder and of its CLIP, as fitted in pre-training")
+    parser.add_argument("--trust-torchscript", action="store_true", help="read TorchScript files other than OpenAI's; they can run code")
 
 
 def _classify(options: argparse.Namespace) -> int:
@@ -146,11 +153,9 @@ def _classify(options: argparse.Namespace) -> int:
 
     from clip2x.data.base import OURS_FROM_UP
     from clip2x.data.files import read_cloud
-    from clip2x.evaluation.class_embeddings import read_class_file
 
     recognizer, checkpoint = _recognizer(options)
-    is_file = "," not in options.classes and ("/" in options.classes or options.classes.endswith(".txt") or Path(options.classes).is_file())
-    names = read_class_file(options.classes) if is_file else [name.strip() for name in options.classes.split(",")]
+    names = _class_names(options.classes)
     templates = [part.strip() for part in options.templates.split("|")] if options.templates else None
     recognizer.class_embeddings(names, templates)  # a bad name is reported before any cloud is read
     for name in recognizer.unknown_words(names):
@@ -174,6 +179,14 @@ def _classify(options: argparse.Namespace) -> int:
         else:
             print(f"{path} ({up} up): " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in ranked))
     return 2 if failed else 0
+
+
+def _class_names(text: str) -> list[str]:
+    """Read names from the command line or from the file that it names."""
+    from clip2x.evaluation.class_embeddings import read_class_file
+
+    is_file = "," not in text and ("/" in text or text.endswith(".txt") or Path(text).is_file())
+    return read_class_file(text) if is_file else [name.strip() for name in text.split(",")]
 
 
 def _recognizer(options: argparse.Namespace) -> tuple[Recognizer, Path | None]:

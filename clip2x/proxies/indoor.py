@@ -98,6 +98,16 @@ class IndoorLifting:
         rules["proxies"] = len(proxies)
         return Lifted(tuple(proxies), rules)
 
+    def standing(self, frame: SceneFrame, camera: str) -> Index:
+        """Find the points of a picture that are near enough and belong neither to the floor nor to a wall: sorted positions in the frame's points.
+
+        Raises:
+            InputError: As when boxes are lifted.
+        """
+        picture = _Picture(frame, _camera(frame, camera), self.settings)
+        label = picture.pieces.label
+        return np.sort(picture.pixel[(label >= 0) & (label < picture.pieces.first_plane) & ~picture.far & (picture.pixel >= 0)])
+
 
 class _Picture:
     """A picture while its boxes are lifted: `pixel` (H, W) holds positions in the frame's points, -1 where there is none; see `Segments`."""
