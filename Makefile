@@ -110,6 +110,7 @@ bench: $(STAMP) $(if $(DATA),,$(MINI_PAIRS))  ## speed of the parts that matter,
 	$(BIN)/python benchmarks/depth_views.py
 	$(BIN)/python benchmarks/farthest_points.py
 	$(BIN)/python benchmarks/projections.py
+	$(BIN)/python benchmarks/point_encoders.py
 	$(BIN)/python benchmarks/render_pairs.py --root $(or $(DATA),$(MINI)/miniworld)
 	$(BIN)/python benchmarks/depth_step.py --root $(or $(DATA),$(MINI)/miniworld)
 	$(BIN)/python benchmarks/readers.py --root $(or $(DATA),$(MINI)/miniworld)
@@ -195,12 +196,12 @@ $(TUNED): $(WEIGHTS_NEEDS) | $(STAMP) $(STORE)/index.json $(DEPTH)
 embed-proxies: $(WEIGHTS_NEEDS) $(STAMP)  ## add the embeddings of another CLIP (CLIP=, PRETRAINED=) to the triplets in STORE
 	$(BIN)/clip2x embed-proxies $(STORE) --clip $(MODEL) --pretrained $(WEIGHTS) $(ARGS)
 
-eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE))$(filter pretrain-depth pretrain-points,$(MAKECMDGOALS)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT)) \
-  $(filter $(POINT),$(POINT_CHECKPOINT))) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
+eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE))$(filter pretrain-depth pretrain-points,$(MAKECMDGOALS)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT)) $(filter $(POINT),$(POINT_CHECKPOINT))) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
 	$(BIN)/python -m stages test $(call CONFIG,eval_zeroshot) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
 	  $(if $(filter-out none,$(DEPTH_CHECKPOINT)),--model.checkpoint $(DEPTH_CHECKPOINT)) \
 	  $(if $(wildcard $(TUNED)),--model.tuned_checkpoint $(TUNED)) \
 	  $(if $(filter-out none,$(POINT_CHECKPOINT)),--model.point_checkpoint $(POINT_CHECKPOINT)) \
+	  $(if $(and $(filter mini,$(PROFILE)),$(filter-out clip2x-small,$(CLIP))),--model.images false) \
 	  --model.output $(RUNS)/eval_zeroshot --trainer.logger.save_dir $(RUNS)/eval_zeroshot $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
 
 few-shot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE)),$(filter $(POINT),$(POINT_CHECKPOINT))) $(STAMP)  ## few-shot recognition from the point encoder: linear probe and tuned

@@ -145,7 +145,8 @@ def main() -> None:
         def share(scores: Tensor, chosen: Tensor, truth: Tensor = truth) -> float:
             return 100 * float((scores[chosen].argmax(dim=1) == truth[chosen]).float().mean())
 
-        row = {"unseen": list(unseen), "seen_of_8": share(cosines - 10 * (1 - seen), ~is_unseen), "unseen_of_2": share(cosines - 10 * seen, is_unseen),
+        row = {"unseen": list(unseen), "seen_of_8": share(cosines - 10 * (1 - seen), ~is_unseen),
+               "unseen_of_2": share(cosines - 10 * seen, is_unseen),
                "unseen_of_10": share(cosines, is_unseen), "unseen_of_10_handicap": share(cosines - off * seen, is_unseen),
                "seen_of_10_handicap": share(cosines - off * seen, ~is_unseen), "clouds": int(is_unseen.sum()),
                "seconds": time.perf_counter() - start}

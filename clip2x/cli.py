@@ -140,8 +140,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_recognizer_options(parser: argparse.ArgumentParser) -> None:
     """Add what `_recognizer` reads."""
-    parser.add_argument("--checkpoint", type=Path, help="depth_encoder.safetensors, a .ckpt of pretrain_depth, CLIP2Point's best_eval.pth, a small "
-                        f"CLIP; default: the first that is there of {', '.join(map(str, DEFAULT_CHECKPOINTS))}")
+    parser.add_argument("--checkpoint", type=Path, help="depth_encoder.safetensors, point_encoder.safetensors, a .ckpt of either stage, "
+                        f"CLIP2Point's best_eval.pth, a small CLIP; default: the first that is there of {', '.join(map(str, DEFAULT_CHECKPOINTS))}")
     parser.add_argument("--clip", metavar="MODEL", help="instead of --checkpoint: an open_clip model, e.g. ViT-B-32-quickgelu")
     parser.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai; or the CLIP that a --checkpoint needs")
     parser.add_argument("--ensemble", action="store_true", help="add the cosines of the tuned encoder and of its CLIP, as fitted in pre-training")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from clip2x.cli import main
+from clip2x.encoders.clip import ClipTowers
 from clip2x.miniworld.write import SIZES, write_miniworld
 from clip2x.stage_cli import run_stage
 
@@ -52,6 +53,30 @@ def tiny_pairs(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny_store(tiny_world: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The triplets that are collected on the smallest mini-world; no recording of it belongs to the part that is held out."""
+    folder = tmp_path_factory.mktemp("collect_proxies") / "store"
+    run_stage(collect_arguments(tiny_world, tiny_clip, folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def named_store(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of random clouds with four names, two of its recordings held out; with the tiny CLIP's embeddings of the crops."""
+    from triplet_runs import write_named_store
+
+    return write_named_store(tmp_path_factory.mktemp("named") / "store", ClipTowers("clip2x-small", str(tiny_clip)))
+
+
+@pytest.fixture(scope="session")
+def disturbed_depth(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A depth encoder for the tiny CLIP, not far from its image tower."""
+    from triplet_runs import write_depth_encoder
+
+    return write_depth_encoder(tmp_path_factory.mktemp("depth") / "depth_encoder.safetensors", ClipTowers("clip2x-small", str(tiny_clip)))
+
+
 def depth_arguments(world: Path, clip: Path, folder: Path, *, steps: int) -> list[str]:
     """Build the command line of stage pretrain_depth, mini profile, on a tiny mini-world with pictures."""
     return ["fit", "--config", "pretrain_depth", "--config", "mini/pretrain_depth", "--data.root", str(world), "--data.seed", "3",
@@ -59,6 +84,17 @@ def depth_arguments(world: Path, clip: Path, folder: Path, *, steps: int) -> lis
             "--model.output", str(folder / "depth_encoder.safetensors"), "--model.image_feature_cache", "null", "--model.warmup_steps", "0",
             "--trainer.logger.save_dir", str(folder), "--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(min(steps, 2)),
             "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
+
+
+def points_arguments(world: Path, clip: Path, store: Path, folder: Path, *, steps: int) -> list[str]:
+    """Build the command line of stage pretrain_points, mini profile, on a tiny mini-world with pictures."""
+    return ["fit", "--config", "pretrain_points", "--config", "mini/pretrain_points", "--data.root", str(world), "--data.seed", "3",
+            "--data.train.stores", f"[{store}]", "--data.val.stores", f"[{store}]", "--data.train.min_score", "0", "--data.val.min_score", "0",
+            "--data.train.objects.min_score", "0", "--data.val.objects.min_score", "0", "--data.batch_size", "8", "--data.num_workers", "0",
+            "--data.cache", str(folder / "cache"), "--model.clip.pretrained", str(clip), "--model.output", str(folder / "point_encoder.safetensors"),
+            "--model.image_feature_cache", str(folder / "features"), "--trainer.logger.save_dir", str(folder), "--trainer.max_steps", str(steps),
+            "--trainer.val_check_interval", str(min(steps, 2)), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false",
+            "--trainer.log_every_n_steps", "1"]
 
 
 def pretrain_arguments(world: Path, folder: Path, *, steps: int) -> list[str]:

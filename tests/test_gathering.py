@@ -14,22 +14,25 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from clip2x.errors import InputError
-from clip2x.losses import DepthPairLoss
+from clip2x.losses import DepthPairLoss, TripletLoss
 from clip2x.modules.gathering import gathered, gathered_objects
+from clip2x.modules.triplet_pretraining import TripletPretraining
 from clip2x.optim import Lamb
 
-PER_PROCESS, STEPS, WIDTH = 3, 2, 8
+PER_PROCESS, STEPS, WIDTH, NAMES = 3, 2, 8, 4
 REPO = Path(__file__).resolve().parents[1]
 
 
 def rows(step: int, rank: int) -> dict[str, Tensor]:
     """Make a process's part of a step's batch."""
     generator = torch.Generator().manual_seed(10 * step + rank)
-    return {"views": torch.randn(PER_PROCESS, 2, 5, generator=generator), "image": torch.randn(PER_PROCESS, WIDTH, generator=generator)}
+    return {"views": torch.randn(PER_PROCESS, 2, 5, generator=generator), "image": torch.randn(PER_PROCESS, WIDTH, generator=generator),
+            "text_id": torch.randint(NAMES, (PER_PROCESS,), generator=generator)}
 
 
 class Pairs(LightningModule):
@@ -66,16 +69,55 @@ class Pairs(LightningModule):
             self.seen.append({"error": str(error)})
 
 
+class Triplets(LightningModule):
+    """The smallest module that uses the loss as `TripletPretraining` does, with its way of joining the batches."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(2)
+        self.encoder = nn.Linear(5, WIDTH)
+        for parameter in self.encoder.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) / 3
+        self.loss = TripletLoss(**options)
+        self.texts = functional.normalize(torch.randn(NAMES, WIDTH, generator=generator), dim=-1)
+        self.seen: list[dict[str, Any]] = []
+
+    def configure_optimizers(self) -> Lamb:
+        return Lamb([parameter for parameter in self.parameters() if parameter.requires_grad], lr=0.02)
+
+    def parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Embed a batch: points, texts, pictures where the loss needs them, and the texts' ids."""
+        images = functional.normalize(batch["image"], dim=-1) if self.loss.image_weight else None
+        return functional.normalize(self.encoder(batch["views"][:, 0]), dim=-1), self.texts[batch["text_id"]], images, batch["text_id"]
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        points, texts, images, ids = self.parts(batch)
+        terms = self.loss(points, texts, images, ids, TripletPretraining._whole(self, points, images, ids))  # type: ignore[arg-type]
+        self.seen.append({"terms": {name: term.detach() for name, term in terms.items()}})
+        loss: Tensor = terms["loss"]
+        return loss
+
+    def on_after_backward(self) -> None:
+        self.seen[-1]["gradients"] = {name: parameter.grad.clone() for name, parameter in self.named_parameters() if parameter.grad is not None}
+
+
+TRIPLET_LOSSES: dict[str, dict[str, Any]] = {
+    "both terms, two temperatures": {"learnable": True, "separate": True},
+    "text only, one temperature": {"image_weight": 0.0, "learnable": True},
+    "image only": {"text_weight": 0.0},
+}
+
+
 def train(folder: Path, rank: int, port: int) -> None:
-    """Train as one of two processes, with the intra term and without."""
+    """Train as one of two processes: pairs with the intra term and without, triplets with each kind of loss."""
     torch.set_num_threads(1)
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    for intra in (True, False):
-        module = Pairs(intra)
+    modules = {"True": Pairs(True), "False": Pairs(False), **{name: Triplets(options) for name, options in TRIPLET_LOSSES.items()}}
+    for name, module in modules.items():
         data: Any = DataLoader([rows(step, rank) for step in range(STEPS)], batch_size=None)  # type: ignore[arg-type]
         Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
                 enable_model_summary=False, use_distributed_sampler=False).fit(module, data)
-        torch.save({"seen": module.seen, "weights": module.state_dict()}, folder / f"{intra}-{rank}.pt")
+        torch.save({"seen": module.seen, "weights": module.state_dict()}, folder / f"{name}-{rank}.pt")
 
 
 def start_two_processes(folder: Path) -> int:
@@ -122,6 +164,28 @@ def test_two_processes_equal_one(two_processes: Path, intra: bool) -> None:
             assert seen["objects"] == ["0", "own", "1"]
             torch.testing.assert_close(seen["terms"], {name: term.detach() for name, term in terms.items()}, rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(seen["gradients"], expected, rtol=1e-6, atol=1e-6)
+        optimizer.step()
+    for rank in ranks:
+        torch.testing.assert_close(rank["weights"], alone.state_dict(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TRIPLET_LOSSES)
+def test_two_processes_equal_one_on_triplets(two_processes: Path, name: str) -> None:
+    """Each process has the loss of its own rows: the mean of both is that of the joined batch, and so are gradients and weights."""
+    alone = Triplets(TRIPLET_LOSSES[name])
+    optimizer = alone.configure_optimizers()
+    ranks = [torch.load(two_processes / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for step in range(STEPS):
+        batches = [rows(step, rank) for rank in (0, 1)]
+        optimizer.zero_grad()
+        terms = alone.loss(*alone.parts({key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}))
+        terms["loss"].backward()
+        expected = {name: parameter.grad for name, parameter in alone.named_parameters() if parameter.grad is not None}
+        assert ("loss.log_scale" in expected) == TRIPLET_LOSSES[name].get("learnable", False)
+        mean = {name: (ranks[0]["seen"][step]["terms"][name] + ranks[1]["seen"][step]["terms"][name]) / 2 for name in terms}
+        torch.testing.assert_close(mean, {name: term.detach() for name, term in terms.items()}, rtol=1e-6, atol=1e-6)
+        for rank in ranks:
+            torch.testing.assert_close(rank["seen"][step]["gradients"], expected, rtol=1e-6, atol=1e-6)
         optimizer.step()
     for rank in ranks:
         torch.testing.assert_close(rank["weights"], alone.state_dict(), rtol=1e-6, atol=1e-6)

@@ -102,6 +102,27 @@ def test_farthest_points_slow_twin(start: int) -> None:
     assert geometry._choose_farthest(clouds, 30, start).tolist() == expected
 
 
+def test_farthest_points_among_some_with_a_start_of_each_cloud() -> None:
+    clouds = some_points(3, 40)
+    among = torch.rand(3, 40, generator=torch.Generator().manual_seed(1)) < 0.5
+    start = among.int().argmax(dim=1)
+    expected = []
+    for cloud, allowed, first in zip(clouds, among, start, strict=True):
+        places = allowed.nonzero()[:, 0]
+        expected.append(places[slow_farthest_points(cloud[places].numpy(), 10, int((places == first).nonzero()))].tolist())
+    assert farthest_points(clouds, 10, start, among).tolist() == expected
+    assert geometry._choose_farthest(clouds, 10, start, among).tolist() == expected
+
+
+def test_farthest_points_among_fewer_than_asked_for_takes_each_of_them() -> None:
+    clouds = some_points(2, 20)
+    among = torch.zeros(2, 20, dtype=torch.bool)
+    among[0, [3, 8, 11]], among[1, :] = True, True
+    chosen = farthest_points(clouds, 6, torch.tensor([8, 0]), among)
+    assert chosen[0, 0] == 8 and sorted(chosen[0, :3].tolist()) == [3, 8, 11]
+    assert torch.equal(chosen[1], farthest_points(clouds[1:], 6)[0])
+
+
 def test_farthest_points_of_equal_points_takes_each_once() -> None:
     assert farthest_points(torch.ones(2, 6, 3), 6, start=2).tolist() == [[2, 0, 1, 3, 4, 5]] * 2
 

@@ -131,7 +131,7 @@ def plain(value: object) -> bool:
     return all(plain(part) for part in value) if isinstance(value, list) else isinstance(value, str | int | float)
 
 
-@pytest.mark.parametrize(("size", "million"), [("tiny", 1.0), ("small", 21.9), ("base", 31.9)])
+@pytest.mark.parametrize(("size", "million"), [("tiny", 1.07), ("small", 21.9), ("base", 31.9)])
 def test_sizes_have_the_stated_number_of_weights(size: str, million: float) -> None:
     with torch.device("meta"):
         encoder = PointTransformer(256, size)

@@ -11,23 +11,27 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from conftest import REPO, eval_arguments, pretrain_arguments
+from conftest import REPO, eval_arguments, points_arguments, pretrain_arguments
 from safetensors import safe_open
 from safetensors.torch import load_file
+from test_triplet_pretraining import write_named_store
 
 from clip2x.cli import main
 from clip2x.encoders.clip import ClipTowers
-from clip2x.encoders.depth_checkpoint import save_depth_checkpoint
+from clip2x.encoders.depth_checkpoint import read_depth_checkpoint, save_depth_checkpoint
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
 from clip2x.modules.clip_pretraining import ClipPretraining
 from clip2x.stage_cli import run_stage, stage_folder
 from clip2x.types import CaptionedBatch
 
 CONTRACT = {"dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
-            "majority", "interval", "prompts", "seed", "protocol", "gain", "step", "apart"}
+            "majority", "interval", "prompts", "seed", "protocol", "gain", "step", "apart", "groups",
+            "by_range", "by_points", "none_of_these"}
 WITHOUT_CHECKPOINT = ["CLIP depth views r=0.02", "CLIP depth views r=0.045", "PointCLIP projection", "PointCLIP V2 projection"]
 TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
-TESTED_THERE = {"pretrain_depth", "mini/pretrain_depth", "mini/pretrain_depth_unseen",  # test_depth_pretraining.py
+TESTED_THERE = {"few_shot_points", "mini/few_shot_points",  # test_few_shot.py
+                "pretrain_depth", "mini/pretrain_depth", "mini/pretrain_depth_unseen",  # test_depth_pretraining.py
+                "pretrain_points", "mini/pretrain_points", "tune_depth", "mini/tune_depth",  # test_triplet_pretraining.py
                 "collect_proxies", "mini/collect_proxies"}  # test_proxy_collection.py
 
 
@@ -104,9 +108,12 @@ def test_eval_zeroshot_reads_objects_and_scenes(tiny_world: Path, tiny_clip: Pat
     run_stage([*eval_arguments(tiny_world, tiny_clip, tmp_path, test=""), "--data.limit", "3", "--model.point_radius", "[0.045, density]",
                "--model.projections", "[]", "--data.on_bad_sample", "skip"])
     rows = json.loads((tmp_path / "results.json").read_text())["results"]
-    assert [row["dataset"] for row in rows[::2]] == ["modelnet10", "scanobjectnn", "sunrgbd", "nuscenes"]
-    assert {row["method"] for row in rows} == {"CLIP depth views r=0.045", "CLIP depth views r=density"}
-    assert [row["num_classes"] for row in rows[::2]] == [10, 15, 10, 10] and {row["num_samples"] for row in rows} == {3}
+    views, crops = (["CLIP depth views r=0.045", "CLIP depth views r=density"], ["CLIP image crop"])
+    expected = [("modelnet10", 10, views), ("scanobjectnn", 15, views), ("sunrgbd", 10, views + crops), ("sunrgbd", 37, views + crops),
+                ("nuscenes", 10, views + crops), ("nuscenes", 23, views + crops), ("streets", 16, views + crops)]
+    assert [(row["dataset"], row["num_classes"], row["method"]) for row in rows] == [
+        (name, number, method) for name, number, methods in expected for method in methods]
+    assert all(0 < row["num_samples"] <= 3 for row in rows)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +130,20 @@ def tiny_depth(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("depth") / "depth_encoder.safetensors"
     save_depth_checkpoint(path, tower, clip, about)
     return path
+
+
+def test_tune_depth_gives_a_depth_encoder_that_is_evaluated_beside_its_start(tiny_pairs: Path, tiny_clip: Path, tiny_depth: Path,
+                                                                             tmp_path: Path) -> None:
+    store = write_named_store(tmp_path / "store", ClipTowers("clip2x-small", str(tiny_clip)))
+    arguments = points_arguments(tiny_pairs, tiny_clip, store, tmp_path / "tuned", steps=2)
+    run_stage([*arguments[:5], "--config", "tune_depth", "--config", "mini/tune_depth", *arguments[5:], "--model.tuned", str(tiny_depth),
+               "--model.output", str(tmp_path / "tuned" / "depth_encoder.safetensors"), "--data.watch", "[]"])
+    about = read_depth_checkpoint(tmp_path / "tuned" / "depth_encoder.safetensors").about
+    assert any("tuned on triplets" in note for note in about["notes"]) and about["mined"]
+    run_stage([*eval_arguments(tiny_pairs, tiny_clip, tmp_path), "--model.checkpoint", str(tiny_depth), "--data.limit", "2",
+               "--model.tuned_checkpoint", str(tmp_path / "tuned" / "depth_encoder.safetensors")])
+    methods = [row["method"] for row in json.loads((tmp_path / "results.json").read_text())["results"]]
+    assert any(method.startswith("CLIP2Point + proxies") for method in methods)
 
 
 def test_eval_zeroshot_compares_the_whole_ladder(tiny_world: Path, tiny_clip: Path, tiny_depth: Path, tmp_path: Path,
@@ -189,7 +210,8 @@ def test_full_profile_runs_an_openai_layout_file(tiny_world: Path, tmp_path: Pat
         "profile": "full", "clip": "", "views": "clip2point-10", "point_radius": 0.02, "image_size": 224, "pooling": "cosine_sum", "num_points": 1024,
         "sampler": "random", "up": "z", "limit": 2, "precision": "fp32", "data": "mini-world", "clip_seed": None, "notes": [], "apart_from": None,
         "encoder": "CLIP", "projection": "clip2point", "num_views": 10, "normalise_colours": True, "factors": None, "factors_from": None,
-        "depth_checkpoint_sha256": None, "selected_on": None}
+        "depth_checkpoint_sha256": None, "point_checkpoint_sha256": None, "selected_on": None, "transductive": None, "prompts_of_encoders": None,
+        "min_points": None}
     assert row["prompts"] == ["image of a {}"]
 
 

@@ -20,6 +20,7 @@ from triplet_frames import ABOUT, DATA, jpeg, make_frame, same_frame, same_tripl
 
 from clip2x.data.augmentations import Jitter, RotateAboutUp
 from clip2x.data.clouds import JoinedDatasets
+from clip2x.data.entries import place_of_recording
 from clip2x.data.faults import collate
 from clip2x.data.samplers import SampleKey
 from clip2x.data.triplets.dataset import TripletProxies
@@ -193,18 +194,27 @@ def test_samples_are_functions_of_seed_epoch_and_index(store: TripletStore) -> N
         data[len(data)]
 
 
-def test_points_are_drawn_then_centred(store: TripletStore) -> None:
-    """Without augmentation a sample is the unit sphere of points of the triplet: a part of them, or all with some twice."""
+def test_points_are_drawn_then_centred_then_repeated(store: TripletStore) -> None:
+    """Without augmentation a sample is the unit sphere of points of the triplet, a part of them or all; of all some come twice then."""
     for num_points in (3, 64):
         data = TripletProxies(Path(), 0, store.folder, num_points=num_points)
         for index in range(0, len(data), 5):
             points, stored = data[index]["points"], torch.from_numpy(store.points(index))
             rng = np.random.default_rng([0, 0, index, 2])
             count = len(stored)
-            rows = rng.choice(count, num_points, replace=False) if count > num_points else np.concatenate(
-                [np.arange(count), rng.integers(count, size=num_points - count)])
-            torch.testing.assert_close(points, unit_sphere(stored[rows]))
-            assert points.norm(dim=1).max() == pytest.approx(1) and points.mean(dim=0).abs().max() < 1e-5
+            expected = unit_sphere(stored[rng.choice(count, num_points, replace=False)] if count > num_points else stored)
+            if count < num_points:
+                expected = expected[np.concatenate([np.arange(count), rng.integers(count, size=num_points - count)])]
+            assert torch.equal(points, expected)
+            own = points[: min(count, num_points)]
+            assert own.norm(dim=1).max() == pytest.approx(1) and own.mean(dim=0).abs().max() < 1e-5
+
+
+def test_repeats_stay_repeats_behind_augmentations(store: TripletStore) -> None:
+    """Noise is added before a cloud is filled up: as many points as the triplet has are told apart, however the cloud is changed."""
+    data = TripletProxies(Path(), 0, store.folder, num_points=64, augmentations=[RotateAboutUp(), Jitter(sigma=0.05, clip=0.1)])
+    for index in range(len(data)):
+        assert len(data[index]["points"].unique(dim=0)) == store.num_points[index] < 64
 
 
 def test_triplets_are_chosen_by_score_class_points_and_data(store: TripletStore) -> None:
@@ -229,6 +239,42 @@ def test_triplets_are_chosen_by_score_class_points_and_data(store: TripletStore)
                              ({"num_points": 0}, "must be at least 1, got 0")):
         with pytest.raises(InputError, match=message):
             TripletProxies(Path(), 0, store.folder, **options)
+
+
+def test_a_part_holds_whole_recordings_out_whatever_the_seed(tmp_path: Path) -> None:
+    frames = [replace(make_frame(number), scene=f"recording {number // 2}") for number in range(40)]
+    store = write_store(tmp_path, frames, shard_frames=20)
+    fit, val, other_seed = (TripletProxies(tmp_path, seed, tmp_path, part=part) for part, seed in (("fit", 0), ("val", 0), ("val", 1)))
+    assert sorted([*fit.positions.tolist(), *val.positions.tolist()]) == list(range(len(store)))
+    assert np.array_equal(val.positions, other_seed.positions) and 0 < len(val) < 0.4 * len(store)
+    scenes = [{store.frame_of(int(position))[2] for position in data.positions} for data in (fit, val)]
+    assert not scenes[0] & scenes[1]
+    assert scenes[1] == {scene for scene in scenes[0] | scenes[1] if place_of_recording(scene) < 0.1}
+    with pytest.raises(InputError, match="part must be one of fit, val or left out, got 'test'"):
+        TripletProxies(tmp_path, 0, tmp_path, part="test")
+
+
+def test_repeated_triplets_have_draws_of_their_own(store: TripletStore) -> None:
+    data = TripletProxies(Path(), 0, store.folder, num_points=4, min_score=0.5, repeat=3)
+    once = len(data) // 3
+    assert data.positions.tolist() == data.positions[:once].tolist() * 3 and data.labels.tolist() == store.text_ids[data.positions].tolist()
+    assert data.notes == [f"{len(store) - once} of {len(store)} triplets are left out."]
+    sample, again = data[1], data[1 + once]
+    assert again["text_id"] == sample["text_id"] and again["index"] == 1 + once and data.describe(1) == data.describe(1 + once)
+    assert not torch.equal(sample["points"], again["points"])
+    with pytest.raises(InputError, match="num_points, min_points, repeat, image_size and limit must be at least 1, got 4, 1, 0, None and None"):
+        TripletProxies(Path(), 0, store.folder, num_points=4, repeat=0)
+
+
+def test_what_was_mined_is_told_by_data_set(store: TripletStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of which a triplet is used, and their scenes where these are few enough to be listed."""
+    used = [frame for frame in in_order() if frame.triplets]
+    mined = TripletProxies(Path(), 0, store.folder, repeat=2).mined()
+    assert mined == {name: {"frames": sum(frame.data == name for frame in used), "scenes": sorted({f.scene for f in used if f.data == name})}
+                     for name in sorted(DATA)}
+    assert list(TripletProxies(Path(), 0, store.folder, data=["nuscenes"]).mined()) == [DATA[1]]
+    monkeypatch.setattr("clip2x.data.triplets.dataset.LISTED_SCENES", 2)
+    assert {facts["scenes"] for facts in TripletProxies(Path(), 0, store.folder).mined().values()} == {None}
 
 
 def test_an_unfinished_store_is_read_on_request_only(tmp_path: Path) -> None:

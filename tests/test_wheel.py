@@ -36,7 +36,9 @@ def test_the_wheel_works_in_an_empty_folder(installed: Path, tmp_path: Path) -> 
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "['modelnet10', 'modelnet40', 'nuscenes', 'scanobjectnn', 'shapenet', 'sunrgbd']" in done.stdout
-    stages = [f"{name}.yaml" for name in ("collect_proxies", "eval_zeroshot", "mini/collect_proxies", "mini/eval_zeroshot", "mini/pretrain_depth",
-                                          "mini/pretrain_depth_unseen", "pretrain_clip", "pretrain_depth")]
+    assert "['modelnet10', 'modelnet40', 'nuscenes', 'scanobjectnn', 'shapenet', 'streets', 'sunrgbd']" in done.stdout
+    stages = [f"{name}.yaml" for name in ("collect_proxies", "eval_zeroshot", "few_shot_points", "mini/collect_proxies", "mini/eval_zeroshot",
+                                          "mini/few_shot_points", "mini/pretrain_depth", "mini/pretrain_depth_unseen",
+                                          "mini/pretrain_points", "mini/tune_depth", "pretrain_clip", "pretrain_depth", "pretrain_points",
+                                          "tune_depth")]
     assert str(stages) in done.stdout

@@ -41,8 +41,13 @@ def make_frame(number: int, *, crops: bool = True) -> FrameTriplets:
                          Counter({"detections": count + number % 3, "proxies": count, "too few points": number % 3}))
 
 
-def write_store(folder: Path, frames: Sequence[FrameTriplets], **options: Any) -> TripletStore:
-    with TripletWriter(folder, ABOUT, **options) as writer:
+def about_vocabulary(name: str, *concepts: list[str], sha256: str = "00") -> dict[str, Any]:
+    """What a store of another vocabulary says of itself."""
+    return {**ABOUT, "vocabulary": {**VOCABULARY, "name": name, "sha256": sha256, "aliases": {}, "concepts": list(concepts)}}
+
+
+def write_store(folder: Path, frames: Sequence[FrameTriplets], about: dict[str, Any] | None = None, **options: Any) -> TripletStore:
+    with TripletWriter(folder, about or ABOUT, **options) as writer:
         for frame in frames:
             writer.add(frame)
     return TripletStore(folder)

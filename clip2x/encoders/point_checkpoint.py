@@ -13,7 +13,7 @@ from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_c
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import ClipWeights, read_weights, save_clip_file
 from clip2x.encoders.points import PointEncoder, build_point_encoder
-from clip2x.errors import CheckpointMismatchError
+from clip2x.errors import CheckpointMismatchError, InputError
 
 STAGE = "pretrain_points"
 ENCODER_PREFIXES = ("points.", "point_encoder.")  # of our safetensors, of Lightning's files
@@ -93,11 +93,15 @@ def point_encoder_of(checkpoint: PointCheckpoint, clip: ClipTowers) -> PointEnco
         clip: Its space is the encoder's; compared with the one of the training.
 
     Raises:
-        CheckpointMismatchError: If the CLIP is not the one of the training, or the weights do not fit the encoder that the file describes.
+        CheckpointMismatchError: If the CLIP is not the one of the training, the encoder that the file describes cannot be built, or the weights
+            do not fit it.
     """
     about = checkpoint.about
     require_clip(checkpoint.path, about, clip)
-    encoder = build_point_encoder({key: value for key, value in about["encoder"].items() if key not in OF_INPUT}, about["embed_dim"])
+    try:
+        encoder = build_point_encoder({key: value for key, value in about["encoder"].items() if key not in OF_INPUT}, about["embed_dim"])
+    except InputError as error:
+        raise CheckpointMismatchError(f"{checkpoint.path}: {error}") from error
     require_layout(checkpoint.encoder_state, shapes_of(encoder.state_dict()), f"{checkpoint.path}: its point encoder", about["encoder"]["kind"])
     encoder.load_state_dict(checkpoint.encoder_state)
     return encoder.to(clip.image_tower.colour_mean.device).requires_grad_(False).eval()

@@ -62,6 +62,8 @@ class JoinedTriplets(Dataset[TripletSample]):
         if len(sizes) > 1:
             raise InputError(f"triplets that are read as one need the same num_points, got {', '.join(map(str, sizes))}.")
         self.num_points = sizes[0]
+        if silent := [str(source.store.folder) for source in self.parts if not source.concepts]:
+            raise InputError(f"{', '.join(silent)}: a store that does not state its vocabulary cannot be trained on; collect it again.")
         self.concepts, self._ids = joined_concepts([source.concepts for source in self.parts])
         self.class_names = tuple(names[0] for names in self.concepts)
         self.refresh()

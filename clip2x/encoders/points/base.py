@@ -49,12 +49,12 @@ class PointEncoder(nn.Module):
             raise InputError(f"embed_dim must be at least 1 and in_channels at least 3 (x, y, z), got {embed_dim} and {in_channels}.")
         self.embed_dim, self.in_channels = embed_dim, in_channels
 
-    def forward(self, points: Float[Tensor, "B N C"], mask: Bool[Tensor, "B N"] | None = None) -> Float[Tensor, "B E"]:
+    def forward(self, points: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "B E"]:
         """Encode clouds to raw features.
 
         Args:
-            points: Unit sphere, object frame; then the other channels. N may differ from call to call.
-            mask: True for real points; all are if it is not given. What stands elsewhere has no effect.
+            points: (B, N, C): unit sphere, object frame, then the other channels. N may differ from call to call.
+            mask: (B, N): True for real points; all are if it is not given. What stands elsewhere has no effect.
 
         Raises:
             InputError: If the shape or the number of channels is wrong, a cloud has no point, or a coordinate is not finite.
@@ -65,7 +65,7 @@ class PointEncoder(nn.Module):
         """Say how to build this encoder again: `kind` and the constructor's arguments but `embed_dim`, as plain values."""
         raise NotImplementedError
 
-    def prepare(self, points: Float[Tensor, "B N C"], mask: Bool[Tensor, "B N"] | None) -> Cloud:
+    def prepare(self, points: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None) -> Cloud:
         """Check the input and find the points that count; errors as in `forward`."""
         if points.ndim != 3 or points.shape[-1] != self.in_channels or points.shape[1] == 0:
             raise InputError(f"points must be (B, N, {self.in_channels}) with N >= 1, got {tuple(points.shape)}; "

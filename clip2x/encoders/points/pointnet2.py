@@ -44,8 +44,8 @@ class PointNet2Size:
 
 SIZES = {
     "tiny": PointNet2Size(
-        (Level(64, (Scale(0.2, 8, (16, 32)), Scale(0.4, 16, (16, 32)))),
-         Level(24, (Scale(0.4, 8, (64, 96)), Scale(0.8, 16, (64, 96))))),
+        (Level(64, (Scale(0.2, 8, (32, 64)), Scale(0.4, 16, (32, 64)))),
+         Level(24, (Scale(0.4, 8, (96, 128)), Scale(0.8, 16, (96, 128))))),
         (256, 512), (256,)),
     "msg": PointNet2Size(
         (Level(512, (Scale(0.1, 16, (32, 32, 64)), Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 128, (64, 96, 128)))),
@@ -155,7 +155,7 @@ class PointNet2(PointEncoder):
         return {"kind": self.kind, "size": self.size, "in_channels": self.in_channels, "levels": levels,
                 "whole": list(self.dimensions.whole), "head": list(self.dimensions.head)}
 
-    def forward(self, points: Float[Tensor, "B N C"], mask: Bool[Tensor, "B N"] | None = None) -> Float[Tensor, "B E"]:
+    def forward(self, points: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "B E"]:
         """Encode clouds to raw features; see `PointEncoder.forward`."""
         cloud = self.prepare(points, mask)
         chosen, valid = spread_centres(cloud.coordinates, cloud.keep, min(self.dimensions.levels[0].num_centres, cloud.most))

@@ -40,7 +40,7 @@ SIZES = {
     "small": TransformerSize(384, 12, 6, 1536, 64, 32, (128, 256, 512)),
     "base": TransformerSize(512, 12, 8, 1536, 128, 32, (128, 256, 512)),
 }
-"""tiny: ours, for two CPU cores; 1.0 M weights. small: third party, Point-BERT for 1,024 points (dda6458, cfgs/ModelNet_models/
+"""tiny: ours, for two CPU cores; 1.07 M weights where E is 256. small: third party, Point-BERT for 1,024 points (dda6458, cfgs/ModelNet_models/
 PointTransformer.yaml; 980c1e8, models/dvae.py) but for the changes in `GroupTokens`; 22 M. base: width, depth, heads and MLP are third
 party, OpenShape (010609a, src/models/ppat.py, scaling 4); groups are ours: its 384 of 64 points are for clouds of 10,000, 128 of 32 hold
 each of 1,024 points four times; 32 M."""
@@ -147,7 +147,7 @@ class PointTransformer(PointEncoder):
         return {"kind": self.kind, "size": self.size, "in_channels": self.in_channels,
                 **asdict(self.dimensions), "group_widths": list(self.dimensions.group_widths)}
 
-    def forward(self, points: Float[Tensor, "B N C"], mask: Bool[Tensor, "B N"] | None = None) -> Float[Tensor, "B E"]:
+    def forward(self, points: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "B E"]:
         """Encode clouds to raw features; see `PointEncoder.forward`."""
         groups, centres, valid_points, valid_tokens = self.group(self.prepare(points, mask))
         tokens, positions = self.group_tokens(groups, valid_points), self.position(centres)
