@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clip2x.errors import BadFileError, Clip2xError, DataNotFoundError, InputError
-from clip2x.evaluation.class_embeddings import class_embeddings, read_class_file, unknown_words
+from clip2x.evaluation.class_embeddings import centred, class_embeddings, read_class_file, unknown_words
 
 NAMES, TEMPLATES = ["chair", "night stand", "tv"], ["a {}", "image of a {}", "{}"]
 
@@ -40,6 +40,16 @@ def test_equals_slow_twin() -> None:
 
 def test_order_of_names_is_order_of_rows() -> None:
     assert torch.allclose(class_embeddings(HashedTexts(), NAMES[::-1], TEMPLATES), class_embeddings(HashedTexts(), NAMES, TEMPLATES).flip(0))
+
+
+def test_a_mean_is_removed_by_hand() -> None:
+    embeds = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    expected = torch.tensor([[0.8, -0.4], [0.4, 0.4]]) / torch.tensor([[0.8 * 1.25**0.5], [0.4 * 2**0.5]])
+    assert torch.allclose(centred(embeds, torch.tensor([0.2, 0.4])), expected, atol=1e-6)
+    names = class_embeddings(HashedTexts(), NAMES, TEMPLATES)
+    without = centred(names, names.mean(dim=0).double())
+    assert without.dtype == names.dtype and torch.allclose(without.norm(dim=-1), torch.ones(3))
+    assert torch.allclose(centred(names, torch.zeros(8)), names)
 
 
 def test_result_of_evaluation_can_be_used_in_training() -> None:

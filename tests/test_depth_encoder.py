@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from clip2x.depth import DepthViews
 from clip2x.encoders.clip import ClipTowers
-from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
+from clip2x.encoders.depth import DepthViewEncoder, SampledViewEncoder, pool_view_features
 from clip2x.errors import InputError
 from clip2x.projections import PointClipV2Views, PointClipViews
 
@@ -122,3 +124,55 @@ def test_refusals() -> None:
         DepthViewEncoder(Averages(), chunk=0)
     with pytest.raises(InputError, match="PointClipViews draws 224 pixels, this tower takes 16; build it with image_size=16"):
         DepthViewEncoder(Averages(), draw=PointClipViews())
+
+
+class Flattened(nn.Module):
+    """A picture's features are its own pixels."""
+
+    image_size, embed_dim = 16, 256
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return images[:, 0].flatten(1)
+
+
+def test_training_samples_views_of_every_cloud_and_evaluation_takes_all() -> None:
+    """With a fixed distance each sampled picture is one of the preset's at that distance; different views of a cloud, other views of other clouds."""
+    points, encoder = clouds(40), SampledViewEncoder(DepthViewEncoder(Flattened(), "clip2point-10", 0.1), num_sampled=2, distance_range=(1.0, 1.0))
+    assert encoder.embed_dim == 256
+    draw = encoder.encoder.draw
+    ones = torch.ones(len(points), 1)
+    single = nn.functional.normalize(torch.stack([draw.of_one_view(points, torch.full((len(points),), view), ones)[:, 0].flatten(1)
+                                                  for view in range(10)], dim=1), dim=-1)
+    pairs = {(one, other): nn.functional.normalize(single[:, one] + single[:, other], dim=-1) for one in range(10) for other in range(one)}
+    torch.manual_seed(4)
+    embeds = encoder.train()(points)
+    drawn = []
+    for cloud, embed in enumerate(embeds):
+        fitting = [pair for pair, expected in pairs.items() if torch.allclose(embed, expected[cloud], atol=1e-5)]
+        assert len(fitting) == 1
+        drawn.append(fitting[0])
+    assert len(set(drawn)) > 15 and {view for pair in drawn for view in pair} == set(range(10))
+    torch.manual_seed(4)
+    assert torch.equal(encoder(points), embeds) and not torch.equal(encoder(points), embeds)
+    encoder.eval()
+    assert torch.equal(encoder(points), pool_view_features(encoder.encoder(points))) and torch.equal(encoder(points), encoder(points))
+
+
+def test_sampled_distances_lie_in_their_range() -> None:
+    """Seen from nearer or farther than one of the ends no picture is drawn."""
+    points, distances = clouds(30), []
+    encoder = SampledViewEncoder(DepthViewEncoder(Flattened(), "clip2point-6", 0.1), num_sampled=3, distance_range=(1.5, 2.0)).train()
+    of_one_view = encoder.encoder.draw.of_one_view
+    encoder.encoder.draw.of_one_view = lambda points, view, distance: (distances.append(distance), of_one_view(points, view, distance))[1]
+    encoder(points)
+    drawn = torch.cat(distances)
+    assert drawn.shape == (90, 1) and drawn.min() >= 1.5 and drawn.max() <= 2.0 and drawn.std() == pytest.approx(0.5 / 12**0.5, rel=0.2)
+
+
+@pytest.mark.parametrize(("arguments", "got"), [
+    ({"num_sampled": 0}, r"got 0 and \(0.9, 1.1\)"), ({"num_sampled": 7}, "got 7 and"), ({"distance_range": (1.1, 0.9)}, r"got 2 and \(1.1, 0.9\)"),
+    ({"distance_range": (0.0, 1.0)}, "got 2 and"),
+])
+def test_impossible_samples_are_refused(arguments: dict[str, Any], got: str) -> None:
+    with pytest.raises(InputError, match=f"num_sampled must lie between 1 and the 6 views and distance_range be two rising positive numbers, {got}"):
+        SampledViewEncoder(DepthViewEncoder(Flattened(), "clip2point-6", 0.1), **arguments)

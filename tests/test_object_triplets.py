@@ -152,7 +152,7 @@ def test_reader_processes_give_what_one_process_gives(world: Path) -> None:
     ({"min_score": 1.0}, InputError, "got 16, 16 and 1"),
     ({"names": "names.txt", "exclude_names": ["couch", "spaceship"]}, InputError, "exclude_names has 'spaceship', which is none of the 3 concepts"),
     ({"exclude_names": ["spaceship"]}, InputError, "exclude_names has 'spaceship', which is none of the 55 concepts"),
-    ({"exclude_names": ["airplane", "chair", "table"]}, InputError, "none of 5 objects has a name that is asked for .* lower min_score or exclude less"),
+    ({"exclude_names": ["airplane", "chair", "table"]}, InputError, "none of 5 objects has a name that is asked for .*; lower min_score"),
     ({"exclude": ["plane"]}, InputError, "exclude has 'plane', which is none of the 55 classes of shapenet"),
     ({"names": "no_such.txt"}, DataNotFoundError, "no_such.txt: no such vocabulary file"),
     ({"split": "train:test"}, InputError, "has no split 'train:test'"),
@@ -177,6 +177,6 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     root = write_world(tmp_path)
     (root / "shapenet" / "rendering" / "02691156_a1" / "3.png").write_bytes(b"no picture")
     data = open_objects(root)
+    epoch = next(epoch for epoch in range(200) if np.random.default_rng([3, epoch, 0]).integers(10) == 3)  # the view is the first draw
     with pytest.raises(BadFileError, match="02691156_a1/3.png"):
-        for epoch in range(60):
-            data[SampleKey(0, epoch)]
+        data[SampleKey(0, epoch)]

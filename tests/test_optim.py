@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clip2x.errors import InputError
-from clip2x.optim import Lamb
+from clip2x.optim import Lamb, decayed_and_not, warmup_cosine
 
 SHAPES = [(7, 5), (64, 33), (40,), (), (3, 4, 2, 2), (30, 20), (1,), (40,), (7, 5)]
 
@@ -254,3 +254,31 @@ def test_what_it_cannot_train() -> None:
     weight.grad = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.ones(1, 2), (4, 2), check_invariants=True)
     with pytest.raises(InputError, match="Lamb takes no sparse gradients"):
         Lamb([weight]).step()
+
+
+def test_only_matrices_are_decayed() -> None:
+    """By the number of axes; frozen weights are in no group, and groups without weights are left out."""
+    linear, norm, number = nn.Linear(3, 4), nn.LayerNorm(4), nn.Parameter(torch.tensor(1.0))
+    frozen, filters = nn.Linear(2, 2).requires_grad_(False), nn.Conv2d(1, 2, 3, bias=False)
+    matrices, rest = decayed_and_not([*linear.parameters(), *norm.parameters(), number, *frozen.parameters(), *filters.parameters()])
+    assert [id(item) for item in matrices["params"]] == [id(linear.weight), id(filters.weight)] and "weight_decay" not in matrices
+    assert [id(item) for item in rest["params"]] == [id(linear.bias), id(norm.weight), id(norm.bias), id(number)] and rest["weight_decay"] == 0
+    optimizer = torch.optim.AdamW([matrices, rest], lr=0.1, weight_decay=0.5)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
+    assert [len(group["params"]) for group in decayed_and_not(norm.parameters())] == [2]
+
+
+@pytest.mark.parametrize(("steps", "warmup", "expected"), [
+    (6, 2, [1 / 3, 2 / 3, 1.0, 0.5 + 0.5 * math.cos(math.pi / 4), 0.5, 0.5 - 0.5 * math.cos(math.pi / 4), 0.0]),
+    (4, 0, [1.0, 0.5 + 0.5 * math.cos(math.pi / 4), 0.5, 0.5 - 0.5 * math.cos(math.pi / 4), 0.0]),
+    (2, 2, [1 / 3, 2 / 3, 1.0]),
+])
+def test_the_rate_climbs_then_falls_along_a_cosine(steps: int, warmup: int, expected: list[float]) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=10.0)
+    schedule = warmup_cosine(optimizer, steps, warmup)
+    rates = [schedule.get_last_lr()[0]]
+    for _ in range(steps):
+        optimizer.step()
+        schedule.step()
+        rates += schedule.get_last_lr()
+    assert rates == pytest.approx([10 * factor for factor in expected], abs=1e-9)

@@ -14,7 +14,7 @@ import torch
 from conftest import REPO, eval_arguments, points_arguments, pretrain_arguments
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_triplet_pretraining import write_named_store
+from triplet_runs import write_named_store
 
 from clip2x.cli import main
 from clip2x.encoders.clip import ClipTowers

@@ -171,7 +171,7 @@ def test_the_hash_tells_what_is_trained_on(stores: tuple[Path, Path], world: Pat
     other_names.write_text("airplane\nchair\n")
     hashes = [of(stores[0]), of(stores[1]), of(*stores), of(stores[0], min_score=0.5), of(stores[0], exclude=["chair"]), of(stores[0], repeat=2),
               of(stores[0], objects=objects(world)), of(stores[0], objects=objects(world, exclude=["chair"])),
-              of(stores[0], objects=objects(world, vocabulary=str(world / "names.txt"))), of(stores[0], objects=objects(world, vocabulary=str(other_names)))]
+              *(of(stores[0], objects=objects(world, vocabulary=str(names))) for names in (world / "names.txt", other_names))]
     assert len(set(hashes)) == len(hashes) and of(stores[0]) == hashes[0]
 
 
@@ -196,7 +196,11 @@ def named(found: TripletSources, folder: Path | None, calls: list[int] | None = 
 
 def test_clip_names_models_by_all_their_pictures(world: Path, clip: ClipTowers, tmp_path: Path) -> None:
     """Against the definition: softmax at CLIP's scale of the mean unit feature of the ten views over the names in the template for naming."""
-    train, val = (join(objects=objects(world, vocabulary=str(world / "names.txt"), exclude=left_out)) for left_out in (["table"], ["chair", "airplane"]))
+    def both() -> list[JoinedTriplets]:
+        return [join(objects=objects(world, vocabulary=str(world / "names.txt"), exclude=left_out))
+                for left_out in (["table"], ["chair", "airplane"])]
+
+    train, val = both()
     found, calls = sources(train, val, clip), list[int]()
     named(found, tmp_path / "features", calls)
     texts = class_embeddings(clip, ["airplane", "chair", "sofa", "table"], ["a photo of a {}"])
@@ -211,8 +215,7 @@ def test_clip_names_models_by_all_their_pictures(world: Path, clip: ClipTowers, 
             assert data[index]["score"] == pytest.approx(float(shares.max()), abs=1e-4)
     assert sum(calls) == 50 and found.notes[0].startswith("train: 4 of 4 models are used, ")
     assert data.labels.tolist() == [data[index]["text_id"] for index in range(len(data))]
-    again = sources(*(join(objects=objects(world, vocabulary=str(world / "names.txt"), exclude=left_out)) for left_out in (["table"], ["chair", "airplane"])),
-                    clip)
+    again = sources(*both(), clip)
     named(again, tmp_path / "features", calls)
     assert sum(calls) == 50 and again.train_set.labels.tolist() == train.labels.tolist(), "kept features are read"
 
@@ -241,7 +244,7 @@ def test_other_data_sets_are_refused(stores: tuple[Path, Path], clip: ClipTowers
 
 def test_vocabularies_of_one_name_must_be_one(stores: tuple[Path, Path], clip: ClipTowers, tmp_path: Path) -> None:
     changed = write_store(tmp_path / "changed", [make_frame(40)], about_vocabulary("second", *OTHER, ["new"], sha256="11" * 32)).folder
-    with pytest.raises(InputError, match="changed and .*two were named by two vocabularies 'second' with different hashes .111111111111 and 00.; collect"):
+    with pytest.raises(InputError, match="changed and .*two were named by two vocabularies 'second' with different hashes .1{12} and 00.; collect"):
         sources(join(stores[1], changed), join(stores[1], changed), clip, images=False)
 
 
@@ -283,7 +286,7 @@ def checked(train: JoinedTriplets, val: JoinedTriplets, clip: ClipTowers, unseen
 
 def test_one_name_only_has_no_text_negatives(stores: tuple[Path, Path], clip: ClipTowers) -> None:
     train, val = join(stores[0], exclude=["car", "cone", "night stand"]), join(stores[0], exclude=["chair"])
-    with pytest.raises(InputError, match=f"all {len(train)} triplets have the text 'chair', so texts have no negatives; add data with other names, or"):
+    with pytest.raises(InputError, match=f"all {len(train)} triplets have the text 'chair', so texts have no negatives; add data with"):
         checked(train, val, clip)
     assert checked(train, val, clip, text_term=False).present_names == ["chair"]
 
@@ -292,7 +295,7 @@ def test_names_that_were_to_be_kept_out(stores: tuple[Path, Path], clip: ClipTow
     """By any of their names; those that do not occur are fine."""
     train, val = join(stores[0], exclude=["car"]), join(stores[0], exclude=["chair", "cone", "night stand"])
     for unseen in (["CHAIR"], ["lamp", "Night-Stand"], ["cone"]):
-        with pytest.raises(InputError, match="model.unseen_names has (chair|night stand|traffic_cone), which the training data has too; exclude them"):
+        with pytest.raises(InputError, match="model.unseen_names has (chair|night stand|traffic_cone), which the training data has too"):
             checked(train, val, clip, unseen)
     assert checked(train, val, clip, ["motorcar", "lamp"]).notes == train.notes
 
@@ -303,7 +306,7 @@ def test_what_chooses_is_not_trained_on(kind: str, stores: tuple[Path, Path], wo
         train, val, first = join(stores[0]), join(stores[0], limit=2), "one"
     else:
         train, val, first = join(objects=objects(world)), join(objects=objects(world, exclude=["chair"])), "shapenet 02691156-a1"
-    with pytest.raises(InputError, match=rf"[23] triplets are in data.train and in data.val, which chooses the checkpoint, first .*{first}.*part: fit"):
+    with pytest.raises(InputError, match=rf"[23] triplets are in data.train and in data.val, which chooses .*, first .*{first}.*part: fit"):
         checked(train, val, clip)
 
 

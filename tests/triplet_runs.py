@@ -27,13 +27,16 @@ NAMES = ("chair", "car", "traffic cone", "night stand")
 HELD_OUT = ("recording 4", "recording 6")  # of recordings 0 to 7, by the hash of their names
 
 
-def write_named_store(folder: Path, clip: ClipTowers | None, numbers: Sequence[int] = range(24), names: Sequence[str] = NAMES) -> Path:
+def write_named_store(folder: Path, clip: ClipTowers | None, numbers: Sequence[int] = range(24), names: Sequence[str] = NAMES,
+                      most_points: int | None = None) -> Path:
     """A finished store of random clouds with names of the vocabulary `mini`, in eight recordings; with embeddings where there is a CLIP."""
     vocabulary = load_vocabulary("mini")
     about = about_vocabulary("mini", *map(list, vocabulary.concepts), sha256=vocabulary.sha256)
     ids = [vocabulary.id_of(name) for name in names]
-    frames = [replace(frame, scene=f"recording {number % 8}", triplets=tuple(
-        replace(item, text_id=ids[item.text_id % len(ids)]) for item in frame.triplets)) for number in numbers for frame in [make_frame(number)]]
+    frames = [make_frame(number) for number in numbers]
+    frames = [replace(frame, scene=f"recording {number // 3 % 8}", triplets=tuple(
+        replace(item, text_id=ids[item.text_id % len(ids)], points=item.points[:most_points]) for item in frame.triplets))
+        for number, frame in zip(numbers, frames, strict=True)]
     write_store(folder, frames, about)
     if clip is not None:
         embed_proxies(folder, CropEncoder.of(clip))
