@@ -36,17 +36,23 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> None:
     register_small_clips(tmp_path_factory.mktemp("configs"))
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> ClipTowers:
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> ClipTowers:
     """A CLIP of ours, whose file is gone by now."""
-    towers = own_clip(tmp_path / "clip.safetensors")
-    (tmp_path / "clip.safetensors").unlink()
+    path = tmp_path_factory.mktemp("small") / "clip.safetensors"
+    towers = own_clip(path)
+    path.unlink()
     return towers
 
 
-@pytest.fixture
-def large(tmp_path: Path) -> ClipTowers:
-    return large_clip(tmp_path / "large.pt")
+@pytest.fixture(scope="module")
+def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("large") / "large.pt"
+
+
+@pytest.fixture(scope="module")
+def large(large_file: Path) -> ClipTowers:
+    return large_clip(large_file)
 
 
 def make_encoder(name: str = "transformer", embed_dim: int = 32, seed: int = 5) -> PointEncoder:
@@ -138,20 +144,20 @@ def test_the_command_line_names_clouds_by_a_point_encoder(small: ClipTowers, tmp
     assert "is a point encoder, and has no second tower to add" in line and "\n" not in line
 
 
-def test_a_large_clip_is_named_and_found_by_its_file(large: ClipTowers, tmp_path: Path) -> None:
+def test_a_large_clip_is_named_and_found_by_its_file(large: ClipTowers, large_file: Path, tmp_path: Path) -> None:
     """Equal weights are the same CLIP, whatever kind of file they come in."""
     path = write("safetensors", tmp_path / "points", make_encoder(), large)
     assert carried_clip(large) == {} and not read_point_checkpoint(path).carries_clip
-    assert path.stat().st_size < 0.1 * (tmp_path / "large.pt").stat().st_size
+    assert path.stat().st_size < 0.1 * large_file.stat().st_size
     with pytest.raises(CheckpointMismatchError, match="a checkpoint of pretrain_points without its CLIP, .*/sha256:.*; give that CLIP's tag"):
         ClipTowers(MODEL, str(path))
     with pytest.raises(DataNotFoundError, match=r"needs the CLIP of its training, .*sha256:.* .clip=TAG_OR_FILE, --pretrained.*it came from a file"):
         clip2x.load(path, device="cpu")
     save_clip_file(tmp_path / "same.safetensors", clip_state(), {})
-    embeds = [clip2x.load(path, "cpu", clip=tmp_path / name).embed(POINTS) for name in ("large.pt", "same.safetensors")]
+    embeds = [clip2x.load(path, "cpu", clip=path_of_clip).embed(POINTS) for path_of_clip in (large_file, tmp_path / "same.safetensors")]
     assert torch.equal(*embeds)
     with pytest.raises(InputError, match="is a point encoder, and has no second tower to add; .* make eval-zeroshot"):
-        clip2x.load(path, "cpu", clip=tmp_path / "large.pt", ensemble=True)
+        clip2x.load(path, "cpu", clip=large_file, ensemble=True)
 
 
 def test_another_clip_is_refused(large: ClipTowers, small: ClipTowers, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ WITHOUT_CHECKPOINT = ["CLIP depth views r=0.02", "CLIP depth views r=0.045", "Po
 TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
 TESTED_THERE = {"few_shot_points", "mini/few_shot_points",  # test_few_shot.py
                 "pretrain_depth", "mini/pretrain_depth", "mini/pretrain_depth_unseen",  # test_depth_pretraining.py
-                "pretrain_points", "mini/pretrain_points", "tune_depth", "mini/tune_depth",  # test_triplet_pretraining.py
+                "pretrain_points", "mini/pretrain_points", "tune_depth", "mini/tune_depth",  # test_triplet_pretraining.py, ..._switches.py
                 "collect_proxies", "mini/collect_proxies"}  # test_proxy_collection.py
 
 

@@ -57,13 +57,14 @@ def write_depth_encoder(path: Path, clip: ClipTowers) -> Path:
 
 
 class Runs:
-    """Short runs on a store alone; called with more arguments, steps and the name of the run's folder."""
+    """Short runs on a store alone, in 32 bits; called with more arguments, steps and the name of the run's folder."""
 
     def __init__(self, world: Path, clip: Path, store: Path, folder: Path) -> None:
         self.world, self.clip, self.store, self.folder = world, clip, store, folder
 
     def arguments(self, *extra: str, steps: int = 2, name: str = "run") -> list[str]:
-        return [*points_arguments(self.world, self.clip, self.store, self.folder / name, steps=steps), *NO_OBJECTS, *SMALL, *extra]
+        arguments = points_arguments(self.world, self.clip, self.store, self.folder / name, steps=steps)
+        return [*arguments, *NO_OBJECTS, *SMALL, "--trainer.precision", "32-true", *extra]
 
     def __call__(self, *extra: str, steps: int = 2, name: str = "run") -> Path:
         run_stage(self.arguments(*extra, steps=steps, name=name))

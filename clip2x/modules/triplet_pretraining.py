@@ -63,7 +63,6 @@ class TripletPretraining(LightningModule):
         init: A point checkpoint whose encoder's weights are the initial ones.
         ensemble_with: A depth encoder; the factors of the sum of its cosines and these are fitted on `data.val` and stored.
         image_feature_cache: Folder for the frozen tower's features of rendered models, where the data has such (`ObjectTriplets`).
-        eval_templates: Prompts of the labelled sets that are watched; null: `templates`.
         unseen_names: Names that were kept out of the training data on purpose; stored, so that evaluation reports them apart.
     """
 
