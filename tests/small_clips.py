@@ -12,16 +12,16 @@ from torch import Tensor
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import save_clip_file
 
-MODEL, LONG = "tests-small-quickgelu", "tests-long-quickgelu"
-WIDTHS = {MODEL: 32, LONG: 48}
+MODEL, GELU, LONG = "tests-small-quickgelu", "tests-small", "tests-long-quickgelu"
+WIDTHS = {MODEL: 32, GELU: 32, LONG: 48}
 
 
 def register_small_clips(folder: Path) -> None:
-    """Make both models known to open_clip; they take pictures of 32 pixels."""
+    """Make the models known to open_clip; they take pictures of 32 pixels."""
     for name, embed_dim in WIDTHS.items():
         vision = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
         text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
-        (folder / f"{name}.json").write_text(json.dumps({"embed_dim": embed_dim, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}))
+        (folder / f"{name}.json").write_text(json.dumps({"embed_dim": embed_dim, "quick_gelu": name != GELU, "vision_cfg": vision, "text_cfg": text}))
     open_clip.add_model_config(folder)
 
 

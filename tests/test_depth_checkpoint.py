@@ -12,6 +12,7 @@ import open_clip
 import pytest
 import torch
 from conftest import REPO
+from small_clips import GELU, LONG, MODEL, clip_state, large_clip, own_clip, register_small_clips
 from torch import Tensor
 
 import clip2x
@@ -31,43 +32,27 @@ from clip2x.errors import BadFileError, CheckpointMismatchError, Clip2xError, Da
 from clip2x.evaluation.class_embeddings import class_embeddings
 from clip2x.geometry import unit_sphere
 
-MODEL = "checkpointed-quickgelu"
 NAMES = ["chair", "bed", "lamp"]
 POINTS = torch.randn(2, 300, 3, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Register small models with open_clip: one with QuickGELU, one with GELU, one with longer features."""
-    folder = tmp_path_factory.mktemp("configs")
-    for name, embed_dim, quick in ((MODEL, 32, True), ("checkpointed", 32, False), ("checkpointed-long", 48, True)):
-        vision = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
-        text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
-        (folder / f"{name}.json").write_text(json.dumps({"embed_dim": embed_dim, "quick_gelu": quick, "vision_cfg": vision, "text_cfg": text}))
-    open_clip.add_model_config(folder)
-
-
-def clip_state(model: str = MODEL, seed: int = 1) -> dict[str, Tensor]:
-    torch.manual_seed(seed)
-    return dict(open_clip.create_model(model, load_weights=False).state_dict())
+    register_small_clips(tmp_path_factory.mktemp("configs"))
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> ClipTowers:
-    """A small CLIP as `make pretrain-clip` writes it, with colours of its own; its file is gone afterwards."""
+    """Its file is gone afterwards."""
     path = tmp_path / "clip.safetensors"
-    save_clip_file(path, clip_state(), {"stage": "pretrain_clip", "model": MODEL, "words": ["Chair", "bed"], "mean": [0.4] * 3, "std": [0.3] * 3,
-                                        "encoder": {"kind": "depth_views", "views": "clip2point-10", "point_radius": 0.045, "up": "y"}})
-    towers = ClipTowers(MODEL, str(path))
+    towers = own_clip(path)
     path.unlink()
     return towers
 
 
 @pytest.fixture
 def large(tmp_path: Path) -> ClipTowers:
-    """A CLIP that says nothing of itself, as large ones do."""
-    torch.save(clip_state(), tmp_path / "large.pt")
-    return ClipTowers(MODEL, str(tmp_path / "large.pt"))
+    return large_clip(tmp_path / "large.pt")
 
 
 def tuned_tower(clip: ClipTowers) -> ImageTower:
@@ -173,15 +158,15 @@ def test_another_clip_is_refused(large: ClipTowers, small: ClipTowers, tmp_path:
     stored = read_depth_checkpoint(tmp_path / "depth")
     assert depth_encoder_of(stored, small).num_views == 6  # equal weights
     torch.save(clip_state(seed=2), tmp_path / "other.pt")
-    cases = [({"model": "checkpointed"}, r"was trained with the CLIP .* \(QuickGELU\), the one given is checkpointed \(GELU\); give checkpointed-q"),
-             ({"model": "checkpointed-long"}, "the one given is checkpointed-long"),
-             ({"model": MODEL}, "the one given, checkpointed-quickgelu/random:0, has other weights")]
+    cases = [({"model": GELU}, r"was trained with the CLIP .* \(QuickGELU\), the one given is tests-small \(GELU\); give tests-small-q"),
+             ({"model": LONG}, "the one given is tests-long"),
+             ({"model": MODEL}, "the one given, tests-small-quickgelu/random:0, has other weights")]
     for arguments, message in cases:
         with pytest.raises(CheckpointMismatchError, match=message):
             depth_encoder_of(stored, ClipTowers(**arguments, random_weights=True))
     with pytest.raises(CheckpointMismatchError, match="has other weights; give that CLIP's tag or weight file"):
         clip2x.load(tmp_path / "depth", "cpu", clip=tmp_path / "other.pt")
-    torch.save(clip_state("checkpointed-long"), tmp_path / "long.pt")
+    torch.save(clip_state(LONG), tmp_path / "long.pt")
     with pytest.raises(CheckpointMismatchError, match="depth needs the CLIP of its training, .*long.pt"):
         clip2x.load(tmp_path / "depth", "cpu", clip=tmp_path / "long.pt")
     for key, value in (("embed_dim", 64), ("image_size", 64)):

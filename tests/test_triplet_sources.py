@@ -18,6 +18,7 @@ from torch.nn import functional
 from triplet_frames import about_vocabulary, make_frame, write_store
 
 from clip2x.data.augmentations import Jitter
+from clip2x.data.image_features import cache_image_features
 from clip2x.data.samplers import SampleKey
 from clip2x.data.triplets.dataset import TripletProxies
 from clip2x.data.triplets.embeddings import CropEncoder
@@ -191,7 +192,8 @@ def named(found: TripletSources, folder: Path | None, calls: list[int] | None = 
             calls.append(len(images))
         return found.clip.encode_image(images)
 
-    found.name_objects(encode, precision="32-true", folder=folder, rank=0, world_size=1, barrier=lambda: None)
+    found.name_objects(None if folder is None else lambda pairs: cache_image_features(
+        pairs, encode, clip_id=found.clip.id, embed_dim=found.clip.embed_dim, image_size=found.clip.image_size, folder=folder))
 
 
 def test_clip_names_models_by_all_their_pictures(world: Path, clip: ClipTowers, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -66,6 +67,28 @@ def _is_openai(clip: ClipTowers, frozen_projection: Tensor | None) -> bool:
         if own.shape == frozen_projection.shape and float((own - frozen_projection).norm()) <= SAME_PROJECTION * float(frozen_projection.norm()):
             return True
     return check_reference_cosines(clip) <= REFERENCE_TOLERANCE
+
+
+def require_complete(about: Mapping[str, Any], path: str | Path, *, needed: Sequence[str], of_encoder: Sequence[str], stage: str) -> None:
+    """Refuse a description that lacks what reading needs, or is of clouds that stand another way.
+
+    Args:
+        about: What a checkpoint says of itself.
+        path: Of the checkpoint, for the message.
+        needed: Its keys.
+        of_encoder: Keys of `about["encoder"]`.
+        stage: What writes such a file.
+
+    Raises:
+        CheckpointMismatchError: If so.
+    """
+    encoder = about.get("encoder")
+    lacking = [key for key in needed if key not in about]
+    lacking += [f"encoder.{key}" for key in of_encoder if not isinstance(encoder, dict) or key not in encoder]
+    if lacking:
+        raise CheckpointMismatchError(f"{path}: does not say its {', '.join(lacking[:4])}, so it cannot be used; write it again with {stage}.")
+    if encoder is not None and encoder["up"] != "y":
+        raise CheckpointMismatchError(f"{path}: was made for clouds with {encoder['up']} up; this version knows y up only.")
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 import open_clip
 from torch import Tensor
 
-from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_clip, require_clip, require_layout, shapes_of
+from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_clip, require_clip, require_complete, require_layout, shapes_of
 from clip2x.encoders.clip import ClipTowers, ImageTower
 from clip2x.encoders.clip_files import ClipWeights, read_weights, save_clip_file
 from clip2x.encoders.depth import DepthViewEncoder
@@ -60,7 +60,7 @@ def save_depth_checkpoint(path: str | Path, tower: ImageTower, clip: ClipTowers,
         CheckpointMismatchError: If `about` lacks what reading needs.
     """
     complete = {**about, **describe_clip(clip)}
-    _require_complete(complete, path)
+    require_complete(complete, path, needed=NEEDED, of_encoder=NEEDED_OF_ENCODER, stage=STAGE)
     state = {f"depth.{name}": tensor for name, tensor in tower.visual.state_dict().items()}
     save_clip_file(path, state | carried_clip(clip), complete)
 
@@ -98,7 +98,7 @@ def as_depth_checkpoint(weights: ClipWeights, path: str | Path) -> DepthCheckpoi
         raise CheckpointMismatchError(f"{path}: has no depth encoder (found: {', '.join(sorted(parts)[:6])}); give depth_encoder.safetensors or a "
                                       f".ckpt of {STAGE}, or best_eval.pth of CLIP2Point; plain CLIP weights need --clip MODEL --pretrained FILE "
                                       "(in Python: clip2x.predict.from_clip).")
-    _require_complete(about, path)
+    require_complete(about, path, needed=NEEDED, of_encoder=NEEDED_OF_ENCODER, stage=STAGE)
     tower_state = {name.removeprefix(prefix): tensor for name, tensor in weights.state.items() if name.startswith(prefix)}
     return DepthCheckpoint(tower_state, about, weights.sha256, str(path), any(name.startswith("clip.") for name in weights.state))
 
@@ -161,13 +161,3 @@ def _official(weights: ClipWeights, parts: set[str], path: str | Path) -> DepthC
                   "the ensemble's factors are not fitted: each is half of CLIP's scale"],
     }
     return DepthCheckpoint(state, about, weights.sha256, str(path), frozen_projection=weights.state.get("image_model.proj"))
-
-
-def _require_complete(about: Mapping[str, Any], path: str | Path) -> None:
-    encoder = about.get("encoder")
-    lacking = [key for key in NEEDED if key not in about]
-    lacking += [f"encoder.{key}" for key in NEEDED_OF_ENCODER if not isinstance(encoder, dict) or key not in encoder]
-    if lacking:
-        raise CheckpointMismatchError(f"{path}: does not say its {', '.join(lacking[:4])}, so it cannot be used; write it again with {STAGE}.")
-    if encoder is not None and encoder["up"] != "y":
-        raise CheckpointMismatchError(f"{path}: was made for clouds with {encoder['up']} up; this version knows y up only.")

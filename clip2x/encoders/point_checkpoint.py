@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_clip, require_clip, require_layout, shapes_of
+from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_clip, require_clip, require_complete, require_layout, shapes_of
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import ClipWeights, read_weights, save_clip_file
 from clip2x.encoders.points import PointEncoder, build_point_encoder
@@ -19,6 +19,7 @@ STAGE = "pretrain_points"
 ENCODER_PREFIXES = ("points.", "point_encoder.")  # of our safetensors, of Lightning's files
 NEEDED = (*CLIP_KEYS, "encoder", "scale", "templates", "mean_text")
 NEEDED_OF_ENCODER = ("kind", "num_points", "up", "channels")
+COORDINATES = ["x", "y", "z"]
 OF_INPUT = ("num_points", "up", "channels")  # keys of "encoder" that say what goes in; the others build it
 
 
@@ -50,7 +51,7 @@ def save_point_checkpoint(path: str | Path, encoder: PointEncoder, clip: ClipTow
         CheckpointMismatchError: If `about` lacks what reading needs.
     """
     complete = {**about, "encoder": {**encoder.describe(), **about.get("encoder", {})}, **describe_clip(clip)}
-    _require_complete(complete, path)
+    require_complete(complete, path, needed=NEEDED, of_encoder=NEEDED_OF_ENCODER, stage=STAGE)
     save_clip_file(path, {f"points.{name}": tensor for name, tensor in encoder.state_dict().items()} | carried_clip(clip), complete)
 
 
@@ -80,7 +81,7 @@ def as_point_checkpoint(weights: ClipWeights, path: str | Path) -> PointCheckpoi
         parts = sorted({name.split(".")[0] for name in weights.state})
         raise CheckpointMismatchError(f"{path}: has no point encoder (found: {', '.join(parts[:6])}); give point_encoder.safetensors or a .ckpt "
                                       f"of {STAGE}.")
-    _require_complete(about, path)
+    require_complete(about, path, needed=NEEDED, of_encoder=NEEDED_OF_ENCODER, stage=STAGE)
     state = {name.removeprefix(prefix): tensor for name, tensor in weights.state.items() if name.startswith(prefix)}
     return PointCheckpoint(state, about, weights.sha256, str(path), any(name.startswith("clip.") for name in weights.state))
 
@@ -107,11 +108,11 @@ def point_encoder_of(checkpoint: PointCheckpoint, clip: ClipTowers) -> PointEnco
     return encoder.to(clip.image_tower.colour_mean.device).requires_grad_(False).eval()
 
 
-def _require_complete(about: Mapping[str, Any], path: str | Path) -> None:
-    encoder = about.get("encoder")
-    lacking = [key for key in NEEDED if key not in about]
-    lacking += [f"encoder.{key}" for key in NEEDED_OF_ENCODER if not isinstance(encoder, dict) or key not in encoder]
-    if lacking:
-        raise CheckpointMismatchError(f"{path}: does not say its {', '.join(lacking[:4])}, so it cannot be used; write it again with {STAGE}.")
-    if encoder is not None and encoder["up"] != "y":
-        raise CheckpointMismatchError(f"{path}: was made for clouds with {encoder['up']} up; this version knows y up only.")
+def require_coordinates(checkpoint: PointCheckpoint) -> None:
+    """Refuse an encoder that takes more than coordinates, which is all that the labelled sets give.
+
+    Raises:
+        CheckpointMismatchError: If it does.
+    """
+    if list(channels := checkpoint.about["encoder"]["channels"]) != COORDINATES:
+        raise CheckpointMismatchError(f"{checkpoint.path}: its encoder takes the channels {', '.join(channels)}; data sets here give x, y, z only.")

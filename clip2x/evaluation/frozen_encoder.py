@@ -17,14 +17,12 @@ from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import STAGE as DEPTH_STAGE
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, as_depth_checkpoint, depth_encoder_of
 from clip2x.encoders.point_checkpoint import STAGE as POINT_STAGE
-from clip2x.encoders.point_checkpoint import PointCheckpoint, as_point_checkpoint, point_encoder_of
+from clip2x.encoders.point_checkpoint import PointCheckpoint, as_point_checkpoint, point_encoder_of, require_coordinates
 from clip2x.encoders.points import PointEncoder
 from clip2x.errors import CheckpointMismatchError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.methods import CLIP2, CLIP2POINT, Method, point_method, tuned_method
 from clip2x.manifest import Manifest
-
-CHANNELS = ["x", "y", "z"]
 
 
 class FrozenEncoder(nn.Module):
@@ -55,8 +53,7 @@ class FrozenEncoder(nn.Module):
         self.checkpoint: PointCheckpoint | DepthCheckpoint
         if stage == POINT_STAGE:
             self.checkpoint = as_point_checkpoint(weights, path)
-            if list(channels := self.checkpoint.about["encoder"]["channels"]) != CHANNELS:
-                raise CheckpointMismatchError(f"{path}: its encoder takes the channels {', '.join(channels)}; data sets here give x, y, z only.")
+            require_coordinates(self.checkpoint)
             self.encoder: PointEncoder | DepthViewEncoder = point_encoder_of(self.checkpoint, clip)
             self.title, self.method = CLIP2, point_method(self.checkpoint, 0, None, None)
         else:

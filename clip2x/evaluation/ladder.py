@@ -15,8 +15,8 @@ from clip2x.depth import DepthViews
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, depth_encoder_of
-from clip2x.encoders.point_checkpoint import PointCheckpoint, point_encoder_of
-from clip2x.errors import CheckpointMismatchError, InputError
+from clip2x.encoders.point_checkpoint import PointCheckpoint, point_encoder_of, require_coordinates
+from clip2x.errors import InputError
 from clip2x.evaluation.methods import (
     CLIP2POINT,
     WITH_PROXIES,
@@ -32,7 +32,6 @@ from clip2x.evaluation.methods import (
 from clip2x.projections import PointClipV2Views, PointClipViews
 
 PROJECTIONS = {"pointclip": ("PointCLIP projection", PointClipViews), "pointclip-v2": ("PointCLIP V2 projection", PointClipV2Views)}
-CHANNELS = ["x", "y", "z"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Ladder(nn.Module):
         self.point_encoder = None if points is None else point_encoder_of(points, clip)
         self.clip = clip if images else None
         if points is not None:
-            _check_channels(points)
+            require_coordinates(points)
             mean = points.about["mean_text"]
             self.names.append(Names(tuple(points.about["templates"]), None if mean is None else torch.tensor(mean)))
             untouched_name = f"CLIP depth views r={point_radius[-1]}"  # a point encoder has no radius of its own
@@ -162,12 +161,6 @@ def _radius_of(checkpoint: DepthCheckpoint) -> float | str:
 def _radii(point_radius: Sequence[float | str], *checkpoints: DepthCheckpoint | None) -> list[float | str]:
     """List the radii, those of checkpoints added where they are missing."""
     return list(dict.fromkeys([*point_radius, *(_radius_of(checkpoint) for checkpoint in checkpoints if checkpoint is not None)]))
-
-
-def _check_channels(points: PointCheckpoint) -> None:
-    channels = points.about["encoder"]["channels"]
-    if list(channels) != CHANNELS:
-        raise CheckpointMismatchError(f"{points.path}: its encoder takes the channels {', '.join(channels)}; data sets here give x, y, z only.")
 
 
 def _check_lists(point_radius: Sequence[float | str], projections: Sequence[str]) -> None:

@@ -6,32 +6,29 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LinearLR, LRScheduler, SequentialLR
 
 from clip2x.data.faults import REPORTED
-from clip2x.data.image_features import cache_image_features
 from clip2x.data.shapenet import ShapeNet
 from clip2x.data.shapenet_pairs import VIEW_PRESET, ShapeNetPairs
 from clip2x.encoders.checkpoint_parts import describe_clip
 from clip2x.encoders.clip import ClipTowers, ImageTower
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
-from clip2x.encoders.depth_checkpoint import read_depth_checkpoint, save_depth_checkpoint
-from clip2x.errors import InputError, TrainingDivergedError
+from clip2x.encoders.depth_checkpoint import STAGE, read_depth_checkpoint, save_depth_checkpoint
+from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import DepthPairLoss
-from clip2x.modules.divergence import DivergenceWatch
 from clip2x.modules.gathering import gathered, gathered_objects
-from clip2x.modules.resuming import last_checkpoint, leave_clip_out, refuse_others, settings_of
+from clip2x.modules.pretraining import ContrastivePretraining
+from clip2x.modules.resuming import settings_of
 from clip2x.modules.validation import accuracies, best_checkpoint
 from clip2x.optim import Lamb
 from clip2x.provenance import commit
-from clip2x.storage import check_writable, remove_stale
 from clip2x.types import PairBatch, PointBatch
 
 SELECTION = {"train_val": "val", "official": "test/shapenet-pc-test"}  # rule -> set; official code (30673e7, pretraining.py): best epoch there
@@ -40,7 +37,7 @@ GRID_SAMPLES = 8  # pairs shown in TensorBoard
 Scores = tuple[Tensor, Tensor, Tensor]  # index (n,), cosines (n, C), label (n,)
 
 
-class DepthPretraining(LightningModule):
+class DepthPretraining(ContrastivePretraining):
     """Pull depth views towards CLIP's picture of the same object (cross) and towards each other (intra).
 
     The frozen image tower encodes the rendered picture; its trained copy encodes depth views of the same camera at two distances. The loss is
@@ -75,28 +72,25 @@ class DepthPretraining(LightningModule):
                  min_learning_rate: float = 1e-5, warmup_steps: int = 0, train_only: list[str] | None = None,
                  image_feature_cache: Path | None = None, templates: str = "official_code", select_on: str = "train_val",
                  unseen_names: list[str] | None = None) -> None:
-        super().__init__()
+        super().__init__(clip, output)
         if select_on not in SELECTION:
             raise InputError(f"model.select_on must be one of {', '.join(SELECTION)}, got {select_on!r}.")
         if (restart_epochs is not None and restart_epochs <= 0) or warmup_steps < 0 or min_learning_rate < 0:
             raise InputError("model.restart_epochs must be positive, model.warmup_steps and model.min_learning_rate not negative, "
                              f"got {restart_epochs}, {warmup_steps}, {min_learning_rate:g}.")
-        self.clip, self.output, self.loss = clip, Path(output), loss or DepthPairLoss()
+        self.loss = loss or DepthPairLoss()
         self.depth_encoder = DepthViewEncoder(clip.trainable_image_tower(), views=views, point_radius=point_radius, chunk=None)
         self._untouched = (DepthViewEncoder(clip, views=views, point_radius=point_radius),)  # in a tuple: its weights are `clip`'s, listed once
         _train_only(self.tower.visual, train_only)
         self.optimizer, self.restart_epochs, self.min_learning_rate, self.warmup_steps = optimizer, restart_epochs, min_learning_rate, warmup_steps
         self.image_feature_cache, self.templates, self.select_on = image_feature_cache, templates, select_on
         self.views, self.point_radius, self.unseen_names = views, point_radius, list(unseen_names or [])
-        self.watch = DivergenceWatch()
         self.ensemble = {"tuned": clip.logit_scale / 2, "clip": clip.logit_scale / 2}  # until the first validation
         self.val_top1: float | None = None
         self._scores: dict[int, list[Scores]] = {}
         self._untouched_parts: list[Scores] = []
         self._untouched_scores: Scores | None = None  # of the first set, whose clouds stay the same: computed in the first validation
-        # no buffer changes, so DDP need not send them before every step; in validation processes may have unequal numbers of batches
-        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
-        leave_clip_out(self, clip)
+        self._freeze()
 
     @property
     def tower(self) -> ImageTower:
@@ -109,23 +103,14 @@ class DepthPretraining(LightningModule):
         Raises:
             InputError: If they do not.
         """
-        if stage != "fit":
-            raise InputError("this module only trains (the subcommand fit); evaluate its checkpoint with: make eval-zeroshot.")
-        check_writable(self.output.parent)
-        remove_stale(self.output.parent)
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._check_start(stage)
+        data = self._data
         if not isinstance(data.train_set, ShapeNetPairs):
             raise InputError(f"data.train must be ShapeNetPairs for this stage, got {type(data.train_set).__name__}.")
         data.train_set.require_image_size(self.clip.image_size)
         if self.views != VIEW_PRESET:
             raise InputError(f"model.views is {self.views!r}, but the pictures show the views of {VIEW_PRESET!r}; leave it at that.")
-        if str(self.trainer.precision) in ("bf16-true", "16-true"):
-            raise InputError(f"--trainer.precision {self.trainer.precision} would hold the weights in 16 bits; use bf16-mixed, 16-mixed or 32-true.")
-        if (parts := self.trainer.accumulate_grad_batches) != 1:
-            raise InputError(f"--trainer.accumulate_grad_batches {parts} would contrast each part of a batch alone, which is another loss; "
-                             "use more devices or a smaller data.batch_size.")
-        if data.global_batch_size < 2:
-            raise InputError(f"data.batch_size is {data.global_batch_size}: contrast needs at least 2 pairs in a step.")
+        self._check_steps("pairs")
         if overlap := sorted(set(self.unseen_names) & set(data.train_set.present_classes)):
             raise InputError(f"model.unseen_names has {', '.join(overlap)}, which the training data has too; list them in data.train's exclude.")
         if SELECTION[self.select_on] not in self._set_names():
@@ -137,12 +122,7 @@ class DepthPretraining(LightningModule):
     def on_fit_start(self) -> None:
         """Compute the frozen features, where they are to be kept; the module is on its device by now."""
         if self.image_feature_cache is not None:
-            pairs: ShapeNetPairs = self.trainer.datamodule.train_set  # type: ignore[attr-defined]
-            pairs.image_features = cache_image_features(
-                pairs, self._encode_pictures, clip_id=f"{self.clip.id} {self.clip.mean} {self.clip.std} {self.trainer.precision}",
-                embed_dim=self.clip.embed_dim, image_size=self.clip.image_size, folder=Path(self.image_feature_cache), rank=self.trainer.global_rank,
-                world_size=self.trainer.world_size,
-                barrier=self.trainer.strategy.barrier)
+            self._data.train_set.image_features = self._cached_features(self._data.train_set, self.image_feature_cache)
 
     def configure_optimizers(self) -> Any:
         """The optimizer on all that is trained, s among it (official code), and the cosine, stepped in every iteration."""
@@ -172,17 +152,13 @@ class DepthPretraining(LightningModule):
         loss: Tensor = terms["loss"]
         return loss
 
-    def on_train_end(self) -> None:
-        """Look at the loss of the last step too."""
-        self._check_last_loss()
-
     def on_validation_epoch_start(self) -> None:
         """Encode the class names of every set."""
         self._check_last_loss()
         self.loss.check()
         cache = self.output.parent / "class_embeddings"
         self._names = [class_embeddings(self.clip, data.class_names, data.manifest.templates(self.templates), cache=cache).to(self.device)
-                       for data in self._val_sets()]
+                       for data in (self._data.val_set, *self._data.watch_sets)]
         self._scores = {}
 
     def validation_step(self, batch: PointBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -196,9 +172,7 @@ class DepthPretraining(LightningModule):
         """Join the scores of all processes, log accuracies, fit the factors for the sum of tuned and untouched tower."""
         for position, name in enumerate(self._set_names()):
             index, scores, labels = merge_parts(gathered_objects(self, self._scores.get(position, [])))
-            if not bool(scores.isfinite().all()):
-                raise TrainingDivergedError(f"the depth encoder gives no numbers after step {self.global_step}: a gradient of one of the last steps "
-                                            f"was none; {last_checkpoint(self.trainer) or 'no checkpoint'} is the last good one. Lower the rate.")
+            self._check_finite(scores, "the depth encoder")
             top1, class_mean = accuracies(scores, labels)
             self.log_dict({f"{name}/top1": top1, f"{name}/class_mean": class_mean})
             if name == SELECTION[self.select_on]:
@@ -208,16 +182,6 @@ class DepthPretraining(LightningModule):
                 self._fit_ensemble(index, scores, labels)
         if isinstance(self.logger, TensorBoardLogger) and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
             self.logger.experiment.add_image("pairs: picture, depth at two distances", self._grid(), self.global_step)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Describe the encoder, and say what it is trained on; weights of a diverged step are not saved."""
-        self._check_last_loss()
-        checkpoint["clip2x"] = self._about()
-        checkpoint["trained_on"] = self._trained_on()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with a run of another stage, on other data or with other settings."""
-        refuse_others(checkpoint, "pretrain_depth", self._trained_on(), self.output.parent)
 
     def on_fit_end(self) -> None:
         """Write the best encoder once the last step is done."""
@@ -244,33 +208,21 @@ class DepthPretraining(LightningModule):
         self.log_dict({"val/untouched_top1": accuracies(untouched, labels)[0],
                        "val/sum_top1": accuracies(factors[0] * tuned + factors[1] * untouched, labels)[0]})
 
-    def _encode_pictures(self, images: Tensor) -> Tensor:
-        """Encode pictures with the frozen tower, in the training's precision, whether it is a step or the cache that asks."""
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            return self.clip.image_tower.encode_image(images.to(self.device)).float()
-
     def _compare(self, encoder: DepthViewEncoder, grey: Tensor, batch: PointBatch, dataloader_idx: int) -> Scores:
         embeds = pool_view_features(encoder.encode_views(grey).float())
         with torch.autocast(embeds.device.type, enabled=False):  # 16 bits would tie names
             cosines = (embeds @ self._names[dataloader_idx].T).cpu()
         return batch["index"].cpu(), cosines, batch["label"].cpu()
 
-    def _check_last_loss(self) -> None:
-        report = self.output.parent / (f"diverged-rank{self.global_rank}.json" if self.trainer.world_size > 1 else "diverged.json")
-        self.watch.check(report, self.trainer.datamodule.train_set.describe, last_checkpoint(self.trainer))  # type: ignore[attr-defined]
-
-    def _val_sets(self) -> list[Any]:
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        return [data.val_set, *data.watch_sets]
-
-    def _set_names(self) -> list[str]:
-        return ["val", *(f"test/{data.manifest.name}-{data.variant_name}-{data.split}" for data in self._val_sets()[1:])]
+    @property
+    def _stage(self) -> str:
+        return STAGE
 
     def _about(self) -> dict[str, Any]:
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self._data
         rule = "the part carved from the training list" if self.select_on == "train_val" else "ShapeNet's test list (the official code's rule)"
         return {
-            "stage": "pretrain_depth", **describe_clip(self.clip),
+            "stage": STAGE, **describe_clip(self.clip),
             "encoder": {"kind": "depth_views", "views": self.views, "point_radius": self.point_radius, "num_points": data.train_set.num_points,
                         "up": "y", "pooling": "cosine_sum"},
             "scale": self.clip.logit_scale, "ensemble": dict(self.ensemble), "class_names": list(data.train_set.present_classes),
@@ -280,7 +232,7 @@ class DepthPretraining(LightningModule):
 
     def _trained_on(self) -> dict[str, str]:
         """Say what must stay the same when an interrupted run goes on."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self._data
         settings = settings_of(self.trainer, self.clip, apart_from=("clip", "output", "image_feature_cache"))
         settings["training pairs"] = data.train_set.models_sha256
         if self.restart_epochs is None:  # one cosine over all steps
@@ -289,7 +241,7 @@ class DepthPretraining(LightningModule):
 
     def _grid(self) -> Tensor:
         """Lay out pairs: a column per object, under its picture the depth views at both distances; (3, 3 S, K S)."""
-        pairs: ShapeNetPairs = self.trainer.datamodule.train_set  # type: ignore[attr-defined]
+        pairs: ShapeNetPairs = self._data.train_set
         columns = []
         for index in range(0, len(pairs), -(-len(pairs) // GRID_SAMPLES)):
             try:

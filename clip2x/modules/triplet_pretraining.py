@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,19 +17,18 @@ from clip2x.encoders.depth import SampledViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, depth_encoder_of, read_depth_checkpoint, save_depth_checkpoint
 from clip2x.encoders.point_checkpoint import read_point_checkpoint, save_point_checkpoint
 from clip2x.encoders.points import PointEncoder
-from clip2x.errors import InputError, TrainingDivergedError
+from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import GlobalBatch, TripletLoss
-from clip2x.modules.divergence import DivergenceWatch
 from clip2x.modules.gathering import gathered, gathered_objects
-from clip2x.modules.resuming import last_checkpoint, leave_clip_out, refuse_others, settings_of
+from clip2x.modules.pretraining import ContrastivePretraining
+from clip2x.modules.resuming import settings_of
 from clip2x.modules.triplet_sources import TripletSources
 from clip2x.modules.validation import accuracies, best_checkpoint
 from clip2x.optim import decayed_and_not, warmup_cosine
 from clip2x.provenance import commit
-from clip2x.storage import check_writable, remove_stale
 from clip2x.types import PointBatch, TripletBatch
 
 MONITOR = "select/class_mean"
@@ -39,7 +37,7 @@ EncoderFactory = Callable[[int], PointEncoder]
 Scores = tuple[Tensor, Tensor, Tensor]  # index (n,), cosines (n, ..., C), label (n,)
 
 
-class TripletPretraining(LightningModule):
+class TripletPretraining(ContrastivePretraining):
     """Pull points towards the text (semantic level) and the picture (instance level) of their triplet; CLIP's towers stay frozen.
 
     Texts are encoded once. Pictures come as embeddings that lie beside the store, or are encoded in every step where the data gives pictures.
@@ -70,14 +68,14 @@ class TripletPretraining(LightningModule):
                  loss: TripletLoss | None = None, optimizer: OptimizerCallable = torch.optim.AdamW, warmup_share: float = 0.05,
                  templates: list[str] | None = None, centre_texts: bool = False, init: Path | None = None, ensemble_with: Path | None = None,
                  image_feature_cache: Path | None = None, unseen_names: list[str] | None = None) -> None:
-        super().__init__()
+        super().__init__(clip, output)
         if (encoder is None) == (tuned is None):
             raise InputError("give either model.encoder (a point encoder to train) or model.tuned (a depth encoder to tune).")
         if not 0 <= warmup_share < 1:
             raise InputError(f"model.warmup_share must lie in [0, 1), got {warmup_share:g}.")
         if tuned is not None and (init is not None or centre_texts):
             raise InputError("model.init and model.centre_texts belong to model.encoder; leave them out beside model.tuned.")
-        self.clip, self.output, self.loss = clip, Path(output), loss or TripletLoss()
+        self.loss = loss or TripletLoss()
         self.tuned: DepthCheckpoint | None = None if tuned is None else read_depth_checkpoint(tuned)
         self.point_encoder: nn.Module = encoder(clip.embed_dim) if encoder else _depth_encoder(self.tuned, clip, tuned_views)
         if init is not None:
@@ -87,15 +85,13 @@ class TripletPretraining(LightningModule):
         other = None if ensemble_with is None else read_depth_checkpoint(ensemble_with)
         self._other = None if other is None else (other, depth_encoder_of(other, clip))  # in a tuple: not a part of this module's weights
         self.image_feature_cache, self.unseen_names = image_feature_cache, list(unseen_names or [])
-        self.watch = DivergenceWatch()
         self.scale, self.val = clip.logit_scale, dict[str, float]()
         self.ensemble: dict[str, Any] | None = None
         self.mean_text: list[float] | None = None
         self._scores: dict[int, list[Scores]] = {}
         self._other_parts: list[Scores] = []
         self._other_scores: Scores | None = None  # of data.val, whose clouds stay the same: computed in the first validation
-        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]  # no buffer changes
-        leave_clip_out(self, clip)
+        self._freeze()
 
     def setup(self, stage: str) -> None:
         """Check that data, CLIP and trainer fit together before any work.
@@ -103,24 +99,14 @@ class TripletPretraining(LightningModule):
         Raises:
             InputError: If they do not.
         """
-        if stage != "fit":
-            raise InputError("this module only trains (the subcommand fit); evaluate its checkpoint with: make eval-zeroshot.")
-        check_writable(self.output.parent)
-        remove_stale(self.output.parent)
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if str(self.trainer.precision) in ("bf16-true", "16-true"):
-            raise InputError(f"--trainer.precision {self.trainer.precision} would hold the weights in 16 bits; use bf16-mixed, 16-mixed or 32-true.")
-        if (parts := self.trainer.accumulate_grad_batches) != 1:
-            raise InputError(f"--trainer.accumulate_grad_batches {parts} would contrast each part of a batch alone, which is another loss; "
-                             "use more devices or a smaller data.batch_size.")
-        if data.global_batch_size < 2:
-            raise InputError(f"data.batch_size is {data.global_batch_size}: contrast needs at least 2 triplets in a step.")
-        self.sources = TripletSources(data.train_set, data.val_set, self.clip, images=self.loss.image_weight > 0)
+        self._check_start(stage)
+        self._check_steps("triplets")
+        self.sources = TripletSources(self._data.train_set, self._data.val_set, self.clip, images=self.loss.image_weight > 0)
 
     def on_fit_start(self) -> None:
         """Encode what is frozen: pictures of models, names of models, texts; the module is on its device by now."""
-        self.sources.name_objects(self._encode_pictures, precision=str(self.trainer.precision), folder=self.image_feature_cache,
-                                  rank=self.trainer.global_rank, world_size=self.trainer.world_size, barrier=self.trainer.strategy.barrier)
+        folder = self.image_feature_cache
+        self.sources.name_objects(None if folder is None else lambda pairs: self._cached_features(pairs, folder))
         self.sources.check(text_term=self.loss.text_weight > 0, unseen_names=self.unseen_names)
         for note in self.sources.notes:
             self.print(f"note: {note}")
@@ -142,8 +128,7 @@ class TripletPretraining(LightningModule):
     def training_step(self, batch: TripletBatch, batch_idx: int) -> Tensor:
         """Encode, gather over the processes, contrast."""
         self._check_last_loss()
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        torch.manual_seed(hash((data.seed, self.global_step, self.global_rank)) % 2**63)  # what an encoder draws is the same in a resumed run
+        torch.manual_seed(hash((self._data.seed, self.global_step, self.global_rank)) % 2**63)  # what an encoder draws is the same in a resumed run
         points, ids = functional.normalize(self.point_encoder(batch["points"]).float(), dim=-1), batch["text_id"]
         images = None
         if self.loss.image_weight:
@@ -158,17 +143,13 @@ class TripletPretraining(LightningModule):
         loss: Tensor = terms["loss"]
         return loss
 
-    def on_train_end(self) -> None:
-        """Look at the loss of the last step too."""
-        self._check_last_loss()
-
     def on_validation_epoch_start(self) -> None:
         """Encode the class names of every labelled set."""
         self._check_last_loss()
         cache = self.output.parent / "class_embeddings"
         mean = None if self.mean_text is None else torch.tensor(self.mean_text)
         self._names = [self.texts]
-        for data in self._watched():
+        for data in self._data.watch_sets:
             names = class_embeddings(self.clip, data.class_names, self.templates, cache=cache)
             self._names.append((names if mean is None else centred(names, mean)).to(self.device))
         self._scores = {}
@@ -185,25 +166,13 @@ class TripletPretraining(LightningModule):
         """Join the scores of all processes, log accuracies, fit the scale and the factors of the sum with the other encoder."""
         for position, name in enumerate(self._set_names()):
             index, scores, labels = merge_parts(gathered_objects(self, self._scores.get(position, [])))
-            if not bool(scores.isfinite().all()):
-                raise TrainingDivergedError(f"the encoder gives no numbers after step {self.global_step}: a gradient of one of the last steps was "
-                                            f"none; {last_checkpoint(self.trainer) or 'no checkpoint'} is the last good one. Lower the rate.")
+            self._check_finite(scores, "the encoder")
             top1, class_mean = accuracies(scores, labels)
             self.log_dict({f"{name}/top1": top1, f"{name}/class_mean": class_mean})
             if position == 0:
                 self.log(MONITOR, class_mean, prog_bar=True)
                 self.val = {"top1": top1, "class_mean": class_mean}
                 self._fit_factors(index, scores, labels)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Describe the encoder, and say what it is trained on; weights of a diverged step are not saved."""
-        self._check_last_loss()
-        checkpoint["clip2x"] = self._about()
-        checkpoint["trained_on"] = self._trained_on()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with a run of another stage, on other data or with other settings."""
-        refuse_others(checkpoint, self._stage, self._trained_on(), self.output.parent)
 
     def on_fit_end(self) -> None:
         """Write the best encoder once the last step is done."""
@@ -249,24 +218,8 @@ class TripletPretraining(LightningModule):
         self.log_dict({"val/other_top1": accuracies(other, own_labels)[0],
                        "val/sum_top1": accuracies(factors[0] * own + factors[1] * other, own_labels)[0]})
 
-    def _encode_pictures(self, images: Tensor) -> Tensor:
-        """Encode pictures with the frozen tower, in the training's precision."""
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            return self.clip.image_tower.encode_image(images.to(self.device)).float()
-
-    def _check_last_loss(self) -> None:
-        report = self.output.parent / (f"diverged-rank{self.global_rank}.json" if self.trainer.world_size > 1 else "diverged.json")
-        self.watch.check(report, self.trainer.datamodule.train_set.describe, last_checkpoint(self.trainer))  # type: ignore[attr-defined]
-
-    def _watched(self) -> list[Any]:
-        sets: list[Any] = self.trainer.datamodule.watch_sets  # type: ignore[attr-defined]
-        return sets
-
-    def _set_names(self) -> list[str]:
-        return ["val", *(f"test/{data.manifest.name}-{data.variant_name}-{data.split}" for data in self._watched())]
-
     def _about(self) -> dict[str, Any]:
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self._data
         said = {
             "stage": self._stage, **describe_clip(self.clip), "scale": self.scale, "unseen_names": self.unseen_names,
             "mined": self.sources.mined, "seed": data.seed, "commit": commit(), "precision": str(self.trainer.precision),

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clip2x.data.image_features import cache_image_features
+from clip2x.data.feature_store import ImageFeatures
+from clip2x.data.shapenet_pairs import ShapeNetPairs
 from clip2x.data.triplets.dataset import TripletProxies
 from clip2x.data.triplets.embeddings import CropEncoder
 from clip2x.data.triplets.index import plain, without_qualifier
@@ -79,21 +80,21 @@ class TripletSources:
         """First names of the concepts that occur in training."""
         return [self.train_set.class_names[number] for number in np.unique(self.train_set.labels)]
 
-    def name_objects(self, encode: Encode, *, precision: str, folder: Path | None, rank: int, world_size: int,
-                     barrier: Callable[[], object]) -> None:
+    def name_objects(self, features_of: Callable[[ShapeNetPairs], ImageFeatures] | None) -> None:
         """Let the frozen image tower see the pictures of rendered models once, and let CLIP name the models where no class is to be read.
 
+        Args:
+            features_of: Gives what the tower says of all pictures; None where there is no place to keep it.
+
         Raises:
-            InputError: If there are such models and no folder for what the tower says of them.
+            InputError: If there are such models and no place for what the tower says of them.
         """
         for part in (*self.train_set.parts, *self.val_set.parts):
             if not isinstance(part, ObjectTriplets):
                 continue
-            if folder is None:
+            if features_of is None:
                 raise InputError("model.image_feature_cache is needed with ObjectTriplets: a folder for the features of the models' pictures.")
-            part.pairs.image_features = cache_image_features(
-                part.pairs, encode, clip_id=f"{self.clip.id} {self.clip.mean} {self.clip.std} {precision}", embed_dim=self.clip.embed_dim,
-                image_size=self.clip.image_size, folder=folder, rank=rank, world_size=world_size, barrier=barrier)
+            part.pairs.image_features = features_of(part.pairs)
             if part.vocabulary is not None:
                 part.set_names(self._probabilities(part))
                 same, number = part.agreement()
