@@ -158,6 +158,23 @@ def _infinitely_far(points: Float[Tensor, "batch available 3"],
     return nearest if among is None else nearest.masked_fill_(~among, -1.0)
 
 
+def thin_out(points: Float[Tensor, "B N C"], num_points: int, num_real: Int64[Tensor, " B"] | None = None) -> Float[Tensor, "B M C"]:
+    """Take M points of each cloud, evenly over its order: M is `num_points`, or N where that is less.
+
+    Args:
+        points: The clouds.
+        num_points: How many points to take.
+        num_real: How many points of each cloud are its own, the others, behind them, being repeated ones (`choose_points`); repeated ones are
+            taken only where there are less than M real ones. None: all are real.
+    """
+    size = points.shape[1]
+    if num_points >= size:
+        return points
+    real = torch.full((len(points),), size, device=points.device) if num_real is None else num_real.to(points.device)
+    chosen = torch.arange(num_points, device=points.device) * real.clamp(num_points, size)[:, None] // num_points
+    return points.gather(1, chosen[..., None].expand(-1, -1, points.shape[2]))
+
+
 def check_finite(points: Tensor) -> None:
     """Raise an InputError if a coordinate is NaN or infinite."""
     if not points.isfinite().all():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clip2x import geometry
 from clip2x.errors import InputError
-from clip2x.geometry import camera_axes, farthest_points, unit_sphere
+from clip2x.geometry import camera_axes, farthest_points, thin_out, unit_sphere
 
 
 def slow_farthest_points(points: NDArray[np.float32], num_points: int, start: int) -> list[int]:
@@ -167,3 +167,18 @@ def test_farthest_points_errors(points: Tensor, num_points: int, start: int, mes
     with pytest.raises(InputError, match=message) as error:
         farthest_points(points, num_points, start)
     assert "\n" not in str(error.value)
+
+
+def test_thin_out_by_hand() -> None:
+    """Six points of which all, five or two are a cloud's own: four evenly over its own, repeated ones only where there are too few."""
+    points = torch.arange(6.0)[None, :, None].expand(3, 6, 3)
+    assert thin_out(points, 4, torch.tensor([9, 5, 2]))[..., 0].tolist() == [[0, 1, 3, 4], [0, 1, 2, 3], [0, 1, 2, 3]]
+    assert thin_out(points, 3)[..., 0].tolist() == [[0, 2, 4]] * 3
+    assert thin_out(points, 6, torch.tensor([2, 2, 2])) is points
+
+
+def test_thin_out_takes_no_point_twice() -> None:
+    points = torch.randn(4, 100, 3)
+    for number in (1, 33, 99):
+        taken = thin_out(points, number, torch.tensor([1, 50, 100, 300]))
+        assert all(len(cloud.unique(dim=0)) == number for cloud in taken)

@@ -209,7 +209,8 @@ def test_full_profile_runs_an_openai_layout_file(tiny_world: Path, tmp_path: Pat
     assert row["protocol"] | {"clip": "", "notes": []} == {
         "profile": "full", "clip": "", "views": "clip2point-10", "point_radius": 0.02, "image_size": 224, "pooling": "cosine_sum", "num_points": 1024,
         "sampler": "random", "up": "z", "limit": 2, "precision": "fp32", "data": "mini-world", "clip_seed": None, "notes": [], "apart_from": None,
-        "encoder": "CLIP", "projection": "clip2point", "num_views": 10, "normalise_colours": True, "factors": None, "factors_from": None,
+        "encoder": "CLIP", "projection": "clip2point", "num_views": 10, "normalise_colours": True, "num_points_of_encoder": None,
+        "factors": None, "factors_from": None,
         "depth_checkpoint_sha256": None, "point_checkpoint_sha256": None, "selected_on": None, "transductive": None, "prompts_of_encoders": None,
         "min_points": None}
     assert row["prompts"] == ["image of a {}"]

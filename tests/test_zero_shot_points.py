@@ -113,6 +113,23 @@ def test_sums_equal_a_slow_twin(clip: ClipTowers, depth: DepthCheckpoint, tuned:
     assert not without[-1].any() and torch.equal(without[:-1], embeds[:-1])
 
 
+def test_the_point_encoder_gets_as_many_points_as_in_its_training(clip: ClipTowers, points: PointCheckpoint) -> None:
+    """Of clouds with more points, evenly over those that are not repeated; the drawn views keep them all."""
+    ladder, seen = ladder_of(clip, points=points), []
+    assert ladder.point_encoder is not None
+    ladder.point_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    number = points.about["encoder"]["num_points"]
+    clouds = unit_sphere(torch.randn(2, 2 * number, 3, generator=torch.Generator().manual_seed(0)))
+    clouds[1, number:] = clouds[1, 0]  # its last points are the first one, again and again
+    with torch.no_grad():
+        ladder(clouds, "cosine_sum", num_real=torch.tensor([4 * number, number]))
+        ladder(clouds[:, :number // 2], "cosine_sum")
+    assert torch.allclose(seen[0], unit_sphere(torch.stack([clouds[0, ::2], clouds[1, :number]])), atol=1e-6)
+    assert seen[1].shape[1] == number // 2
+    assert {method.name: method.protocol["num_points_of_encoder"] for method in ladder.methods} == {
+        PLAIN: None, "CLIP image crop": None, "CLIP2": number, "CLIP2 + image crop": number}
+
+
 def test_factors_are_those_fitted_with_this_depth_encoder(clip: ClipTowers, depth: DepthCheckpoint, tmp_path: Path) -> None:
     for sha256, expected, source in ((depth.sha256, {"CLIP2": 9.0, "CLIP2Point": 4.0}, "the point checkpoint: fitted in its validation"),
                                      ("other", {"CLIP2": 25.0, "CLIP2Point": 40.0}, "each checkpoint's own scale; the sum was not fitted")):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,6 +29,7 @@ from clip2x.evaluation.methods import (
     views_protocol,
     with_crop,
 )
+from clip2x.geometry import thin_out, unit_sphere
 from clip2x.projections import PointClipV2Views, PointClipViews
 
 PROJECTIONS = {"pointclip": ("PointCLIP projection", PointClipViews), "pointclip-v2": ("PointCLIP V2 projection", PointClipV2Views)}
@@ -60,7 +61,7 @@ class Ladder(nn.Module):
         projections: Names from `PROJECTIONS`.
         checkpoint: A depth encoder; it is evaluated at the radius that it was trained with, and so is untouched CLIP.
         tuned: A depth encoder that was tuned on triplets, likewise.
-        points: A point encoder.
+        points: A point encoder; it is given as many points of each cloud as in its training, or all where there are less.
         images: Whether to evaluate the pictures of objects too, where a data set has them.
         ensemble: Whether to sum cosines: of the depth encoder and CLIP, of both encoders, of these and CLIP on the picture.
 
@@ -103,6 +104,7 @@ class Ladder(nn.Module):
             self.methods.append(Method(title, {self._add(clip, other, projection): 1.0}, views_protocol("CLIP", other, projection),
                                        scale=clip.logit_scale))
         self.point_encoder = None if points is None else point_encoder_of(points, clip)
+        self.num_points = 0 if points is None else int(points.about["encoder"]["num_points"])
         self.clip = clip if images else None
         if points is not None:
             require_coordinates(points)
@@ -120,13 +122,15 @@ class Ladder(nn.Module):
         self.methods += trained
 
     def forward(self, points: Float[Tensor, "B N 3"], pooling: str, image: Float[Tensor, "B 3 S S"] | None = None,
-                has_image: Bool[Tensor, " B"] | None = None) -> tuple[Float[Tensor, "P B E"], dict[str, Tensor]]:
+                has_image: Bool[Tensor, " B"] | None = None,
+                num_real: Int64[Tensor, " B"] | None = None) -> tuple[Float[Tensor, "P B E"], dict[str, Tensor]]:
         """Draw the clouds (unit sphere, object frame) once with each renderer, and run each encoder once.
 
         Args:
             points: The clouds.
             pooling: Of views, see `pool_view_features`.
             image, has_image: Pictures of the objects, [0, 1], and which of them are there; the embedding of one that is not is zero.
+            num_real: Of each cloud, see `thin_out`.
 
         Returns:
             Embeddings of unit length of the P encoders, float32, in the order of `names`; and the (B, V, S, S) pictures of each renderer under its
@@ -139,7 +143,8 @@ class Ladder(nn.Module):
                 embeds.append(pool_view_features(encoder.encode_views(grey).float(), pooling))  # type: ignore[operator]
                 pictures[title] = grey
         if self.point_encoder is not None:
-            embeds.append(functional.normalize(self.point_encoder(points).float(), dim=-1))
+            own = unit_sphere(thin_out(points, self.num_points, num_real))
+            embeds.append(functional.normalize(self.point_encoder(own).float(), dim=-1))
         if self.clip is not None:
             embeds.append(torch.zeros_like(embeds[0]))
             if image is not None and has_image is not None and bool(has_image.any()):

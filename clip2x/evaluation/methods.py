@@ -56,8 +56,8 @@ def views_protocol(encoder: str, draw: Any, projection: str, **said: Any) -> dic
 def protocol(encoder: str, **said: Any) -> dict[str, Any]:
     """Describe a method; what does not apply to it is None."""
     return {"encoder": encoder, "projection": None, "views": None, "num_views": None, "point_radius": None, "normalise_colours": None,
-            "factors": None, "factors_from": None, "depth_checkpoint_sha256": None, "point_checkpoint_sha256": None, "selected_on": None,
-            "notes": [], **said}
+            "num_points_of_encoder": None, "factors": None, "factors_from": None, "depth_checkpoint_sha256": None, "point_checkpoint_sha256": None,
+            "selected_on": None, "notes": [], **said}
 
 
 def tuned_method(title: str, checkpoint: DepthCheckpoint, draw: Any, position: int, baseline: str, step_over: str | None = None) -> Method:
@@ -126,7 +126,8 @@ def _of_points(checkpoint: PointCheckpoint) -> dict[str, Any]:
     notes = [f"{start} selected on: {about.get('selected_on') or 'not stated'}.", *(f"{start} {note}" for note in about.get("notes") or [])]
     if about["mean_text"] is not None:
         notes.append(f"{start} the mean text of its training is removed from the names before they are compared.")
-    return {"point_checkpoint_sha256": checkpoint.sha256, "selected_on": about.get("selected_on"), "notes": notes}
+    return {"point_checkpoint_sha256": checkpoint.sha256, "selected_on": about.get("selected_on"), "notes": notes,
+            "num_points_of_encoder": about["encoder"]["num_points"]}
 
 
 def _said(title: str, checkpoint: DepthCheckpoint, draw: Any) -> dict[str, Any]:

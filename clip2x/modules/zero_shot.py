@@ -100,7 +100,8 @@ class ZeroShotClassification(LightningModule):
             image, has_image = batch.get("image"), batch.get("has_image")
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.clip.precision == "bf16"):
                 fresh, pictures = self.ladder(batch["points"][new], self.pooling, None if image is None else image[new],
-                                              None if has_image is None else has_image[new])
+                                              None if has_image is None else has_image[new],
+                                              batch["counted_points"][new] if "counted_points" in batch else None)
             self.shared.keep(dataloader_idx, batch["index"][new], fresh)
             if batch_idx == 0 and self.trainer.is_global_zero:
                 self._log_pictures(pictures, dataloader_idx)
