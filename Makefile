@@ -6,6 +6,7 @@ CLIP ?=## open_clip model; default: clip2x-small in mini, ViT-B-32-quickgelu in 
 PRETRAINED ?=## open_clip tag or weight file; default: the one that pretrain-clip makes, openai in full
 CHECKPOINT ?=## depth encoder to evaluate beside plain CLIP; default: the one that pretrain-depth makes; none = without
 POINTS ?=## point encoder to evaluate; default: the one that pretrain-points makes; none = without
+ADAPTED ?=## adapter to evaluate as a supervised line, e.g. runs/mini/adapt/adapter.safetensors; default: none
 EVAL ?=## data sets to evaluate, manifest/variant/split, separated by commas, e.g. modelnet10/off/test
 DETECTIONS ?=## COCO files of 2-D boxes by any other program, separated by commas, in the place of the profile's detector
 VOCABULARY ?=## what boxes are named by: lvis, mini, a file, or manifest:NAME; default: mini in mini, lvis in full or with DETECTIONS
@@ -15,7 +16,7 @@ SEED ?= 0## seed of the generated data, of training and of sampling
 ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
 PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
 
-.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot clean
+.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt clean
 .DEFAULT_GOAL := help
 comma := ,
 BIN := .venv/bin
@@ -201,6 +202,7 @@ eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE))$(fi
 	  $(if $(filter-out none,$(DEPTH_CHECKPOINT)),--model.checkpoint $(DEPTH_CHECKPOINT)) \
 	  $(if $(wildcard $(TUNED)),--model.tuned_checkpoint $(TUNED)) \
 	  $(if $(filter-out none,$(POINT_CHECKPOINT)),--model.point_checkpoint $(POINT_CHECKPOINT)) \
+	  $(if $(ADAPTED),--model.adapted_checkpoint $(ADAPTED)) \
 	  $(if $(and $(filter mini,$(PROFILE)),$(filter-out clip2x-small,$(CLIP))),--model.images false) \
 	  --model.output $(RUNS)/eval_zeroshot --trainer.logger.save_dir $(RUNS)/eval_zeroshot $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
 
@@ -208,6 +210,12 @@ few-shot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE)),$(filter
 	$(BIN)/python -m stages test $(call CONFIG,few_shot_points) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
 	  $(if $(filter-out none,$(POINT_CHECKPOINT)),--model.checkpoint $(POINT_CHECKPOINT)) \
 	  --model.output $(RUNS)/few_shot_points --trainer.logger.save_dir $(RUNS)/few_shot_points $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
+
+adapt: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT))) $(STAMP)  ## GDPA and its baselines on frozen features: few-shot and fully supervised, with tables and curves
+	$(BIN)/python -m stages test $(call CONFIG,adapt) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
+	  $(if $(filter-out none,$(DEPTH_CHECKPOINT)),--model.checkpoint $(DEPTH_CHECKPOINT)) \
+	  $(if $(filter-out none,$(wildcard $(POINT_CHECKPOINT))),--model.point_checkpoint $(POINT_CHECKPOINT)) \
+	  --model.output $(RUNS)/adapt --trainer.logger.save_dir $(RUNS)/adapt $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
 
 clean:  ## remove the runs, keep the environment
 	rm -rf runs dist build .pytest_cache .mypy_cache .ruff_cache

@@ -1,14 +1,14 @@
-"""LAMB as CLIP2Point trains with it, for many tensors at a time; groups of parameters and a schedule that stages share."""
+"""LAMB as CLIP2Point trains with it, for many tensors at a time; groups of parameters, a schedule and freezing that stages share."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import ParamsT
@@ -154,3 +154,19 @@ def warmup_cosine(optimizer: Optimizer, steps: int, warmup: int) -> LambdaLR:
         return (step + 1) / (warmup + 1) if step < warmup else 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))
 
     return LambdaLR(optimizer, factor)
+
+
+def train_only_some(tower: nn.Module, starts: Sequence[str] | None) -> None:
+    """Freeze all weights of a tower but those whose names start so; None freezes none.
+
+    Raises:
+        InputError: If no weight's name starts so.
+    """
+    if starts is None:
+        return
+    names = [name for name, _ in tower.named_parameters()]
+    for start in starts or [""]:
+        if not start or not any(name.startswith(start) for name in names):
+            raise InputError(f"model.train_only: no weight of the tower starts with {start!r}; the last ones are {', '.join(names[-4:])}.")
+    for name, parameter in tower.named_parameters():
+        parameter.requires_grad_(name.startswith(tuple(starts)))

@@ -11,10 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from clip2x.encoders.adapter_checkpoint import STAGE as ADAPTER_STAGE
+from clip2x.encoders.adapter_checkpoint import AdapterCheckpoint, adapted_encoder_of, as_adapter_checkpoint
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import ClipWeights, read_weights
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, as_depth_checkpoint, depth_encoder_of
+from clip2x.encoders.dual import AdaptedEncoder
 from clip2x.encoders.point_checkpoint import STAGE as POINT_STAGE
 from clip2x.encoders.point_checkpoint import PointCheckpoint, as_point_checkpoint, point_encoder_of
 from clip2x.encoders.points import PointEncoder
@@ -32,7 +35,8 @@ class Recognizer:
 
     Args:
         towers: The CLIP, frozen; it embeds the names.
-        encoder: Encodes clouds: by depth views, with the CLIP's own image tower or one that was tuned against it, or by their points.
+        encoder: Encodes clouds: by depth views, with the CLIP's own image tower or one that was tuned against it; by their points; or by both towers
+            with an adapter behind them.
         num_points: See below.
         scale: Factor on the cosines before the softmax; None: the CLIP's.
         pooling: Of depth views, see `clip2x.encoders.depth.pool_view_features`.
@@ -40,20 +44,24 @@ class Recognizer:
             image tower on the same pictures, each times its factor. `embed` remains the encoder's.
         templates: Prompts where `classify` is given none.
         mean_text: (E,) removed from the embeddings of names, where the encoder was trained against such; None for most.
+        trained_classes: Class names and their trained weights (C, E), of an adapter with a head of its own; `classify` then takes these names only.
         device: Default: CUDA where there is one.
 
     Attributes:
         num_points: Points that a cloud should have; others work, this many were used where figures are reported.
     """
 
-    def __init__(self, towers: ClipTowers, encoder: DepthViewEncoder | PointEncoder, *, num_points: int = 1024, scale: float | None = None,
-                 pooling: str = "cosine_sum", ensemble: Mapping[str, float] | None = None, templates: Sequence[str] = TEMPLATES,
-                 mean_text: Sequence[float] | None = None, device: torch.device | str | None = None) -> None:
+    def __init__(self, towers: ClipTowers, encoder: DepthViewEncoder | PointEncoder | AdaptedEncoder, *, num_points: int = 1024,
+                 scale: float | None = None, pooling: str = "cosine_sum", ensemble: Mapping[str, float] | None = None,
+                 templates: Sequence[str] = TEMPLATES,
+                 mean_text: Sequence[float] | None = None, trained_classes: tuple[Sequence[str], Tensor] | None = None,
+                 device: torch.device | str | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.towers, self.encoder = towers.to(self.device), encoder.to(self.device)
         self.num_points, self.pooling, self.ensemble, self.templates = num_points, pooling, ensemble, tuple(templates)
         self.scale = towers.logit_scale if scale is None else scale
         self.mean_text = None if mean_text is None else torch.tensor(mean_text)
+        self.trained_classes = trained_classes
         self._names: tuple[tuple[tuple[str, ...], tuple[str, ...]], Tensor] | None = None
 
     @torch.no_grad()
@@ -64,9 +72,9 @@ class Recognizer:
             InputError: If the shape is another, a coordinate is not finite or a cloud has no extent.
         """
         clouds = self._checked(points)
-        if isinstance(self.encoder, PointEncoder):
-            return functional.normalize(self.encoder(clouds).float(), dim=-1)
-        return self._embed_views(self.encoder, self.encoder.draw(clouds))
+        if isinstance(self.encoder, DepthViewEncoder):
+            return self._embed_views(self.encoder, self.encoder.draw(clouds))
+        return functional.normalize(self.encoder(clouds).float(), dim=-1)
 
     @torch.no_grad()
     def classify(self, points: Float[Tensor, "..."], class_names: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "B C"]:
@@ -76,7 +84,7 @@ class Recognizer:
             Probabilities over the names: softmax of `scale` times the cosines, or of the sum of factor times cosine over both towers of an ensemble.
         """
         names = self.class_embeddings(class_names, templates).T
-        if self.ensemble is None or isinstance(self.encoder, PointEncoder):
+        if self.ensemble is None or not isinstance(self.encoder, DepthViewEncoder):
             return (self.scale * self.embed(points) @ names).softmax(dim=-1)
         grey = self.encoder.draw(self._checked(points))
         tuned = self._embed_views(self.encoder, grey) @ names
@@ -91,6 +99,8 @@ class Recognizer:
         """
         if isinstance(class_names, str):
             raise InputError(f"class names must be a list, got the text {class_names!r}; write it as a list, e.g. ['chair', 'table'].")
+        if self.trained_classes is not None:
+            return self._trained(list(class_names))
         key = tuple(class_names), tuple(templates or self.templates)
         if self._names is None or self._names[0] != key:
             embeds = class_embeddings(self.towers, *key)
@@ -100,6 +110,15 @@ class Recognizer:
     def unknown_words(self, class_names: Sequence[str]) -> list[str]:
         """List the names with a word that this CLIP never saw; empty for CLIPs of web scale."""
         return unknown_words(self.towers, list(class_names))
+
+    def _trained(self, class_names: list[str]) -> Tensor:
+        """Look up the trained weights of classes."""
+        assert self.trained_classes is not None
+        known, weights = list(self.trained_classes[0]), self.trained_classes[1]
+        if unknown := [name for name in class_names if name not in known]:
+            raise InputError(f"this adapter has a trained head, which knows {', '.join(known)} only, not {unknown[0]!r}; give some of these, or an "
+                             "adapter with --model.head names.")
+        return weights[[known.index(name) for name in class_names]].to(self.device)
 
     def _checked(self, points: Tensor) -> Tensor:
         """Check the shape; centre and scale."""
@@ -116,8 +135,8 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None, clip:
     """Build a recogniser from a checkpoint that describes itself, see `docs/checkpoints.md`.
 
     Args:
-        checkpoint: Of `make pretrain-depth` or `make pretrain-points` (safetensors or `.ckpt`), CLIP2Point's released `best_eval.pth`, or a small
-            CLIP of `make pretrain-clip`.
+        checkpoint: Of `make pretrain-depth`, `make pretrain-points` or `make adapt` (safetensors or `.ckpt`), CLIP2Point's released
+            `best_eval.pth`, or a small CLIP of `make pretrain-clip`.
         device: Default: CUDA where there is one.
         clip: Tag or weight file of the CLIP that the checkpoint was trained with. None takes the one inside, else the tag that it states.
         ensemble: Sum the cosines of the tuned tower and of the CLIP's own, with the factors that the checkpoint states.
@@ -127,7 +146,7 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None, clip:
         DataNotFoundError: If there is no such file, or its CLIP is not at hand.
         BadFileError: If it is damaged.
         CheckpointMismatchError: If it does not say what it is, or the CLIP is another; plain CLIP weights need `from_clip` and a model id.
-        InputError: If `clip` or `ensemble` is asked of a checkpoint that is a CLIP itself, or `ensemble` of a point encoder.
+        InputError: If `clip` or `ensemble` is asked of a checkpoint that is a CLIP itself, or `ensemble` of anything but a depth encoder.
     """
     weights = read_weights(checkpoint)
     metadata = weights.metadata
@@ -141,6 +160,10 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None, clip:
             raise InputError(f"{checkpoint} is a point encoder, and has no second tower to add; its sum with CLIP2Point's needs both files: "
                              "make eval-zeroshot.")
         return _of_points(as_point_checkpoint(weights, checkpoint), source, device, trust_torchscript)
+    if metadata.get("stage") == ADAPTER_STAGE:
+        if ensemble:
+            raise InputError(f"{checkpoint} is an adapter, which joins both towers already; leave the ensemble out.")
+        return _adapted(as_adapter_checkpoint(weights, checkpoint), source, device, trust_torchscript)
     stored = as_depth_checkpoint(weights, checkpoint)
     towers = _clip_of(stored, source, trust_torchscript)
     about = stored.about
@@ -159,6 +182,14 @@ def _of_points(stored: PointCheckpoint, clip: str | None, device: torch.device |
                       templates=about["templates"], mean_text=about["mean_text"], device=device)
 
 
+def _adapted(stored: AdapterCheckpoint, clip: str | None, device: torch.device | str | None, trust_torchscript: bool) -> Recognizer:
+    towers, about = _clip_of(stored, clip, trust_torchscript), stored.about
+    trained = None if stored.head is None else (about["class_names"], stored.head)
+    encoder = adapted_encoder_of(stored, towers)
+    return Recognizer(towers, encoder, num_points=about["encoder"]["num_points"], scale=about["scale"], templates=about["templates"],
+                      trained_classes=trained, device=device)
+
+
 def _untouched(towers: ClipTowers, settings: Mapping[str, Any], device: torch.device | str | None) -> Recognizer:
     encoder = DepthViewEncoder(towers, views=settings["views"], point_radius=settings["point_radius"])
     return Recognizer(towers, encoder, num_points=settings["num_points"], device=device)
@@ -172,7 +203,7 @@ def _from_small_clip(weights: ClipWeights, path: str | Path, device: torch.devic
     return _untouched(ClipTowers(weights.metadata["model"], str(path)), {**DEFAULTS, **encoder}, device)
 
 
-def _clip_of(stored: DepthCheckpoint | PointCheckpoint, clip: str | None, trust_torchscript: bool) -> ClipTowers:
+def _clip_of(stored: DepthCheckpoint | PointCheckpoint | AdapterCheckpoint, clip: str | None, trust_torchscript: bool) -> ClipTowers:
     """Find the CLIP of a checkpoint: the one given, else the one inside, else the stated tag."""
     about = stored.about
     needs = f"{stored.path} needs the CLIP of its training, {about['clip']} (clip=TAG_OR_FILE, --pretrained TAG_OR_FILE)"

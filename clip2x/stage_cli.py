@@ -24,10 +24,12 @@ import clip2x.data.triplets.dataset
 import clip2x.data.triplets.joined
 import clip2x.encoders.points
 import clip2x.losses
+import clip2x.modules.adapter_sweep
 import clip2x.modules.averaging
 import clip2x.modules.clip_pretraining
 import clip2x.modules.depth_pretraining
 import clip2x.modules.few_shot
+import clip2x.modules.gdpa_tuning
 import clip2x.modules.proxy_collection
 import clip2x.modules.triplet_pretraining
 import clip2x.modules.zero_shot

@@ -222,7 +222,7 @@ def positions(source: ShotSource, clouds: Tensor) -> list[int]:
 
 def test_shots_that_cannot_be_drawn_are_one_line(tiny_world: Path) -> None:
     test = open_dataset(TEST, tiny_world, num_points=32)
-    for split, shots, message in (("train", [2, 2], r"model.shots must be different numbers of at least 1, got \[2, 2\]\."),
+    for split, shots, message in (("train", [2, 2], r"model.shots must be different numbers of at least 1, or all, got \[2, 2\]\."),
                                   ("test", [1], f"shots from 'test' would be objects of the test set {TEST}; set model.train_split"),
                                   ("dev", [1], "has no split 'dev'; it has train, test")):
         with pytest.raises(InputError, match=message):

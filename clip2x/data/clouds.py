@@ -54,6 +54,10 @@ class LabelledClouds(Dataset[PointSample]):
         """The label of every object."""
         return self.data.entries.labels
 
+    def describe(self, index: int) -> str:
+        """Name an object for messages: its class and its place in the split."""
+        return f"{self.class_names[int(self.labels[index])]} {index} of {self.data.manifest.name}/{self.data.variant_name}/{self.data.split}"
+
     def __len__(self) -> int:
         return len(self.data)
 

@@ -14,6 +14,10 @@ from clip2x.data.base import PARTS, PointCloudDataset
 from clip2x.data.entries import draw_shots
 from clip2x.data.readers import open_dataset
 from clip2x.errors import InputError
+from clip2x.manifest import Split
+
+ALL = "all"  # in the place of a number: every object of the training split
+Shots = int | str
 
 
 class ShotSource:
@@ -24,12 +28,12 @@ class ShotSource:
     Args:
         test: The test set; points, sampler, axis, seed and root are taken from it.
         split: Training split of the same variant, e.g. `train` or `train:fit`.
-        shots: Numbers to draw. Those that some class cannot give are left out, with a note.
+        shots: Numbers to draw, and `all` for the whole split. Those that some class cannot give are left out, with a note.
         cache: See `open_dataset`.
 
     Attributes:
         name: `manifest/variant/split`.
-        shots: Those that are possible, ascending.
+        shots: Those that are possible, ascending, `all` at the end.
         notes: What a reader of the results has to know.
 
     Raises:
@@ -37,44 +41,66 @@ class ShotSource:
         DataNotFoundError: If the training split is not there.
     """
 
-    def __init__(self, test: PointCloudDataset, split: str, shots: Sequence[int], *, cache: Path | None = None) -> None:
+    def __init__(self, test: PointCloudDataset, split: str, shots: Sequence[Shots], *, cache: Path | None = None) -> None:
         _check_shots(shots)
         self.name = f"{test.manifest.name}/{test.variant_name}/{split}"
         _check_apart(test, split)
         self.data = open_dataset(self.name, test.root, num_points=test.num_points, sampler=test.sampler, up=test.up, seed=test.seed, cache=cache)
         counts = np.bincount(self.data.entries.labels, minlength=len(test.class_names))
         least, scarce = int(counts.min()), test.class_names[int(counts.argmin())]
-        self.shots = tuple(sorted(number for number in shots if number <= least))
+        numbers = sorted(number for number in shots if isinstance(number, int))
+        self.shots: tuple[Shots, ...] = (*(number for number in numbers if number <= least), *((ALL,) if ALL in shots else ()))
         self.notes = list(self.data.notes)
         if not self.shots:
-            raise InputError(f"{self.name}: class {scarce!r} has {least} objects, too few for {min(shots)} shots; lower model.shots or take another "
+            raise InputError(f"{self.name}: class {scarce!r} has {least} objects, too few for {numbers[0]} shots; lower model.shots or take another "
                              "data set.")
-        if left_out := sorted(set(shots) - set(self.shots)):
+        if least == 0:
+            raise InputError(f"{self.name}: class {scarce!r} has no objects, so nothing can be learnt of it; take another data set or split.")
+        if left_out := sorted(set(numbers) - set(self.shots)):
             self.notes.append(f"{self.name}: no results with {', '.join(map(str, left_out))} shots: class {scarce!r} has {least} objects.")
 
-    def draw(self, shots: int, seed: int) -> tuple[Float[Tensor, "N P 3"], Int64[Tensor, " N"]]:
-        """Read the clouds, unit sphere, object frame, and their labels, in the order of the data set.
+    def positions(self, shots: Shots, seed: int) -> list[int]:
+        """Choose objects of the training split, in its order."""
+        if shots == ALL:
+            return list(range(len(self.data)))
+        chosen: list[int] = draw_shots(self.data.entries, int(shots), self.data.class_names, seed).tolist()
+        return chosen
+
+    def draw(self, shots: Shots, seed: int) -> tuple[Float[Tensor, "N P 3"], Int64[Tensor, " N"]]:
+        """Choose and read, see `positions` and `read`."""
+        return self.read(self.positions(shots, seed))
+
+    def read(self, positions: Sequence[int]) -> tuple[Float[Tensor, "N P 3"], Int64[Tensor, " N"]]:
+        """Read clouds, unit sphere, object frame, and their labels.
 
         Raises:
             BadFileError: If one cannot be read.
         """
-        positions = draw_shots(self.data.entries, shots, self.data.class_names, seed).tolist()
         samples = [self.data[position] for position in positions]
         return torch.stack([sample["points"] for sample in samples]), torch.tensor([sample["label"] for sample in samples])
 
 
-def _check_shots(shots: Sequence[int]) -> None:
-    if not shots or min(shots) < 1 or len(set(shots)) < len(shots):
-        raise InputError(f"model.shots must be different numbers of at least 1, got [{', '.join(map(str, shots))}].")
+def _check_shots(shots: Sequence[Shots]) -> None:
+    numbers = [number for number in shots if number != ALL]
+    if not shots or len(set(shots)) < len(shots) or any(not isinstance(number, int) or number < 1 for number in numbers):
+        raise InputError(f"model.shots must be different numbers of at least 1, or {ALL}, got [{', '.join(map(str, shots))}].")
 
 
 def _check_apart(test: PointCloudDataset, split: str) -> None:
-    """Refuse to draw shots from what is tested: the same official split, unless both are different parts of it."""
+    """Refuse to draw shots from what is tested: the same official split, unless both are parts of it that share nothing."""
     official, _, part = split.partition(":")
     splits = test.variant.splits
     if official not in splits:
         return  # the reader says which there are
     own, other = (splits[name].of or name for name in (test.official_split, official))
-    if own == other and {part, test.part} != set(PARTS):
+    first, second = splits[test.official_split], splits[official]
+    ranges = first.of is not None and first.of == second.of and first.seed == second.seed and _apart(first, second)
+    if own == other and {part, test.part} != set(PARTS) and not ranges:
         raise InputError(f"shots from {split!r} would be objects of the test set {test.manifest.name}/{test.variant_name}/{test.split}; "
                          "set model.train_split to another split.")
+
+
+def _apart(first: Split, second: Split) -> bool:
+    """Tell whether two ranges of one permutation share nothing."""
+    one, other = sorted((first, second), key=lambda split: split.start)
+    return one.stop is not None and one.stop <= other.start

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 PANEL_PX, HEIGHT_PX = 460, 360  # of one data set
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 44, 46  # margins of a panel
-LEGEND_COLUMNS, LEGEND_ROW_PX = 3, 18
+LEGEND_COLUMNS, LEGEND_ROW_PX = 2, 18
 OVERSAMPLING = 3  # Pillow draws hard edges; the picture is shrunk
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")  # after Okabe and Ito: told apart by any eye
 INK, GRID, GROUND = "#333333", "#e2e2e2", "#ffffff"

@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clip2x.depth import DepthViews
+from clip2x.encoders.adapter_checkpoint import AdapterCheckpoint, adapted_encoder_of
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, depth_encoder_of
 from clip2x.encoders.point_checkpoint import PointCheckpoint, point_encoder_of, require_coordinates
-from clip2x.errors import InputError
+from clip2x.errors import CheckpointMismatchError, InputError
 from clip2x.evaluation.methods import (
     CLIP2POINT,
     WITH_PROXIES,
     Method,
+    adapted_method,
     crop_method,
     point_and_depth,
     point_method,
@@ -62,22 +64,23 @@ class Ladder(nn.Module):
         checkpoint: A depth encoder; it is evaluated at the radius that it was trained with, and so is untouched CLIP.
         tuned: A depth encoder that was tuned on triplets, likewise.
         points: A point encoder; it is given as many points of each cloud as in its training, or all where there are less.
+        adapted: An adapter behind both towers, which was trained with labels; its line says so.
         images: Whether to evaluate the pictures of objects too, where a data set has them.
         ensemble: Whether to sum cosines: of the depth encoder and CLIP, of both encoders, of these and CLIP on the picture.
 
     Attributes:
         encoders: Those that look at drawn pictures; neighbours with the same renderer share its pictures.
-        names: Of every encoder, in the order of the embeddings: `encoders`, then the point encoder, then CLIP on pictures.
+        names: Of every encoder, in the order of the embeddings: `encoders`, then the point encoder, the adapter, CLIP on pictures.
         methods: The lines of the table, in its order.
 
     Raises:
         InputError: If a list has a value twice, there is no radius, or a projection is unknown.
-        CheckpointMismatchError: If a checkpoint belongs to another CLIP, or takes more than coordinates.
+        CheckpointMismatchError: If a checkpoint belongs to another CLIP, takes more than coordinates, or has a head of its own in the place of names.
     """
 
     def __init__(self, clip: ClipTowers, *, views: str, point_radius: Sequence[float | str], projections: Sequence[str] = (),
                  checkpoint: DepthCheckpoint | None = None, tuned: DepthCheckpoint | None = None, points: PointCheckpoint | None = None,
-                 images: bool = False, ensemble: bool = True) -> None:
+                 adapted: AdapterCheckpoint | None = None, images: bool = False, ensemble: bool = True) -> None:
         super().__init__()
         _check_lists(point_radius, projections)
         self.encoders, self.methods = nn.ModuleList(), list[Method]()
@@ -114,12 +117,20 @@ class Ladder(nn.Module):
             trained.append(point_method(points, len(self.encoders), untouched_name, None if depth is None else depth[3].name))
             if depth is not None and ensemble:
                 trained.append(point_and_depth(points, depth[0], depth[1], (len(self.encoders), depth[2]), depth[3].name))
+        self.adapted = None
+        if adapted is not None:
+            if adapted.head is not None:
+                raise CheckpointMismatchError(f"{adapted.path}: has a trained head, which knows its own classes only; evaluate an adapter that was "
+                                              "trained with --model.head names.")
+            self.adapted = adapted_encoder_of(adapted, clip)
+            supervised = adapted_method(adapted, len(self.names), self.methods[0].name if depth is None else depth[3].name)
+            self.names.append(Names(tuple(adapted.about["templates"])))
         if images:
             self.methods.append(crop_method(clip, len(self.names)))
             if points is not None and ensemble:
                 trained.append(with_crop(trained[-1], clip, len(self.names)))
             self.names.append(Names())
-        self.methods += trained
+        self.methods += trained if adapted is None else [*trained, supervised]
 
     def forward(self, points: Float[Tensor, "B N 3"], pooling: str, image: Float[Tensor, "B 3 S S"] | None = None,
                 has_image: Bool[Tensor, " B"] | None = None,
@@ -145,6 +156,8 @@ class Ladder(nn.Module):
         if self.point_encoder is not None:
             own = unit_sphere(thin_out(points, self.num_points, num_real))
             embeds.append(functional.normalize(self.point_encoder(own).float(), dim=-1))
+        if self.adapted is not None:
+            embeds.append(self.adapted(points))
         if self.clip is not None:
             embeds.append(torch.zeros_like(embeds[0]))
             if image is not None and has_image is not None and bool(has_image.any()):

@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clip2x.encoders.adapter_checkpoint import AdapterCheckpoint
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint
 from clip2x.encoders.point_checkpoint import PointCheckpoint
 
 CLIP2POINT, WITH_PROXIES, CLIP2, CROP = "CLIP2Point", "CLIP2Point + proxies", "CLIP2", "CLIP image crop"
+ADAPTED = "GDPA (supervised)"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,17 @@ def point_and_depth(points: PointCheckpoint, depth: DepthCheckpoint, draw: Any, 
     return Method(f"{CLIP2} + {CLIP2POINT}", dict(zip(positions, factors.values(), strict=True)),
                   views_protocol(f"{CLIP2} + {CLIP2POINT}", draw, "clip2point", **said), gain_over=CLIP2, step_over=depth_method,
                   mined={**_mined(depth), **_mined(points)})
+
+
+def adapted_method(checkpoint: AdapterCheckpoint, position: int, gain_over: str) -> Method:
+    """GDPA behind both towers, trained with labels."""
+    about = checkpoint.about
+    views = about["encoder"]
+    notes = [f"{ADAPTED}: no zero-shot method: trained with {about['trained_with']} (adapter {checkpoint.sha256[:12]}).",
+             *(f"{ADAPTED}: {note}" for note in about.get("notes") or [])]
+    said = protocol(ADAPTED, projection="clip2point", views=views["views"], point_radius=views["point_radius"], notes=notes,
+                    depth_checkpoint_sha256=about.get("depth_checkpoint_sha256"), selected_on=about.get("selected_on"))
+    return Method(ADAPTED, {position: 1.0}, said, gain_over=gain_over, scale=float(about["scale"]), mined=dict(about.get("mined") or {}))
 
 
 def with_crop(method: Method, clip: ClipTowers, position: int) -> Method:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LinearLR, LRScheduler, SequentialLR
 
 from clip2x.data.faults import REPORTED
@@ -23,11 +23,11 @@ from clip2x.evaluation.class_embeddings import class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import DepthPairLoss
+from clip2x.modules.frozen_clip import FrozenClipTraining
 from clip2x.modules.gathering import gathered, gathered_objects
-from clip2x.modules.pretraining import ContrastivePretraining
 from clip2x.modules.resuming import settings_of
 from clip2x.modules.validation import accuracies, best_checkpoint
-from clip2x.optim import Lamb
+from clip2x.optim import Lamb, train_only_some
 from clip2x.provenance import commit
 from clip2x.types import PairBatch, PointBatch
 
@@ -37,7 +37,7 @@ GRID_SAMPLES = 8  # pairs shown in TensorBoard
 Scores = tuple[Tensor, Tensor, Tensor]  # index (n,), cosines (n, C), label (n,)
 
 
-class DepthPretraining(ContrastivePretraining):
+class DepthPretraining(FrozenClipTraining):
     """Pull depth views towards CLIP's picture of the same object (cross) and towards each other (intra).
 
     The frozen image tower encodes the rendered picture; its trained copy encodes depth views of the same camera at two distances. The loss is
@@ -81,7 +81,7 @@ class DepthPretraining(ContrastivePretraining):
         self.loss = loss or DepthPairLoss()
         self.depth_encoder = DepthViewEncoder(clip.trainable_image_tower(), views=views, point_radius=point_radius, chunk=None)
         self._untouched = (DepthViewEncoder(clip, views=views, point_radius=point_radius),)  # in a tuple: its weights are `clip`'s, listed once
-        _train_only(self.tower.visual, train_only)
+        train_only_some(self.tower.visual, train_only)
         self.optimizer, self.restart_epochs, self.min_learning_rate, self.warmup_steps = optimizer, restart_epochs, min_learning_rate, warmup_steps
         self.image_feature_cache, self.templates, self.select_on = image_feature_cache, templates, select_on
         self.views, self.point_radius, self.unseen_names = views, point_radius, list(unseen_names or [])
@@ -258,15 +258,3 @@ def _models(data: Any) -> set[str]:
     """Name the models of a validation set; those of another data set than ShapeNet are none."""
     clouds = getattr(data, "data", data)
     return {"-".join(clouds.model_of(entry)) for entry in clouds.entries} if isinstance(clouds, ShapeNet) else set()
-
-
-def _train_only(tower: nn.Module, starts: list[str] | None) -> None:
-    """Freeze all weights but those whose names start so."""
-    if starts is None:
-        return
-    names = [name for name, _ in tower.named_parameters()]
-    for start in starts or [""]:
-        if not start or not any(name.startswith(start) for name in names):
-            raise InputError(f"model.train_only: no weight of the tower starts with {start!r}; the last ones are {', '.join(names[-4:])}.")
-    for name, parameter in tower.named_parameters():
-        parameter.requires_grad_(name.startswith(tuple(starts)))

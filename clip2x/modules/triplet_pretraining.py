@@ -22,8 +22,8 @@ from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import GlobalBatch, TripletLoss
+from clip2x.modules.frozen_clip import FrozenClipTraining
 from clip2x.modules.gathering import gathered, gathered_objects
-from clip2x.modules.pretraining import ContrastivePretraining
 from clip2x.modules.resuming import settings_of
 from clip2x.modules.triplet_sources import TripletSources
 from clip2x.modules.validation import accuracies, best_checkpoint
@@ -37,7 +37,7 @@ EncoderFactory = Callable[[int], PointEncoder]
 Scores = tuple[Tensor, Tensor, Tensor]  # index (n,), cosines (n, ..., C), label (n,)
 
 
-class TripletPretraining(ContrastivePretraining):
+class TripletPretraining(FrozenClipTraining):
     """Pull points towards the text (semantic level) and the picture (instance level) of their triplet; CLIP's towers stay frozen.
 
     Texts are encoded once. Pictures come as embeddings that lie beside the store, or are encoded in every step where the data gives pictures.

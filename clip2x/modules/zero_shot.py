@@ -11,6 +11,7 @@ from lightning import LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from clip2x.encoders.adapter_checkpoint import read_adapter_checkpoint
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
 from clip2x.encoders.point_checkpoint import read_point_checkpoint
@@ -40,6 +41,7 @@ class ZeroShotClassification(LightningModule):
         checkpoint: A depth encoder of `pretrain-depth`, or the official release's; it is evaluated at its own radius, on `views`.
         tuned_checkpoint: A depth encoder that was tuned on triplets, likewise.
         point_checkpoint: A point encoder of `pretrain-points`.
+        adapted_checkpoint: An adapter of `adapt`: a supervised line in the table.
         images: Evaluate CLIP on the pictures of objects where the data sets give them (`data.crops`).
         ensemble: Evaluate sums too: of the depth encoder and untouched CLIP, of point and depth encoder, of these and CLIP on the picture.
         pooling: `cosine_sum` (official code: cosines are summed over the views) or `feature_mean`.
@@ -52,7 +54,8 @@ class ZeroShotClassification(LightningModule):
 
     def __init__(self, clip: ClipTowers, output: Path, views: str = "clip2point-10", point_radius: list[float | str] | None = None,
                  projections: list[str] | None = None, checkpoint: Path | None = None, tuned_checkpoint: Path | None = None,
-                 point_checkpoint: Path | None = None, images: bool = True, ensemble: bool = True, pooling: str = "cosine_sum",
+                 point_checkpoint: Path | None = None, adapted_checkpoint: Path | None = None, images: bool = True,
+                 ensemble: bool = True, pooling: str = "cosine_sum",
                  templates: str = "official_code", point_templates: str | None = None, apart: list[str] | None = None, profile: str = "full",
                  seed: int = 0) -> None:
         super().__init__()
@@ -61,8 +64,9 @@ class ZeroShotClassification(LightningModule):
         self.checkpoint = None if checkpoint is None else read_depth_checkpoint(checkpoint)
         self.tuned = None if tuned_checkpoint is None else read_depth_checkpoint(tuned_checkpoint)
         self.points = None if point_checkpoint is None else read_point_checkpoint(point_checkpoint)
+        self.adapted = None if adapted_checkpoint is None else read_adapter_checkpoint(adapted_checkpoint)
         self.ladder = Ladder(clip, views=views, point_radius=[0.02] if point_radius is None else point_radius, projections=projections or [],
-                             checkpoint=self.checkpoint, tuned=self.tuned, points=self.points, images=images, ensemble=ensemble)
+                             checkpoint=self.checkpoint, tuned=self.tuned, points=self.points, adapted=self.adapted, images=images, ensemble=ensemble)
         self.name_embeds: list[Tensor] = []
         self.parts: dict[int, list[dict[str, Tensor]]] = {}
 
@@ -160,7 +164,8 @@ class ZeroShotClassification(LightningModule):
         write_results(path, results, {
             "commit": commit(), "versions": versions(), "hardware": hardware(), "clip": self.clip.id, "checkpoint_sha256": self.clip.weights_sha256,
             **{name: None if file is None else {"sha256": file.sha256, "about": file.about} for name, file in (
-                ("depth_checkpoint", self.checkpoint), ("tuned_checkpoint", self.tuned), ("point_checkpoint", self.points))},
+                ("depth_checkpoint", self.checkpoint), ("tuned_checkpoint", self.tuned), ("point_checkpoint", self.points),
+                ("adapted_checkpoint", self.adapted))},
             "manifest_sha256": {data.manifest.name: data.manifest.sha256 for data in self._data_sets()},
             "config": getattr(self.trainer, "clip2x_config", None),  # None where no command line made the trainer
         })

@@ -1,4 +1,4 @@
-"""What the two contrastive stages share: an encoder that learns against a frozen CLIP, in a run that can be gone on with."""
+"""What trainings against a frozen CLIP share: checks before the start, a watch over the loss, and a run that can be gone on with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clip2x.modules.resuming import last_checkpoint, leave_clip_out, refuse_othe
 from clip2x.storage import check_writable, remove_stale
 
 
-class ContrastivePretraining(LightningModule):
+class FrozenClipTraining(LightningModule):
     """Checks before the start, the watch over the loss, and checkpoints that say what they are.
 
     A stage gives `_about` (what a checkpoint says of itself, its `stage` among it) and `_trained_on` (what must stay the same in a run that goes
@@ -27,7 +27,7 @@ class ContrastivePretraining(LightningModule):
 
     Args:
         clip: The frozen CLIP.
-        output: The file that the best encoder is written to at the end.
+        output: The file that the best weights are written to at the end.
     """
 
     def __init__(self, clip: ClipTowers, output: Path) -> None:
@@ -65,7 +65,7 @@ class ContrastivePretraining(LightningModule):
         leave_clip_out(self, self.clip)
 
     def _check_start(self, stage: str) -> None:
-        """Check the folder of the output, and refuse what no contrastive training can do.
+        """Check the subcommand and the folder of the output.
 
         Raises:
             InputError: If the subcommand is another than fit, or the output's folder cannot be written.
@@ -76,7 +76,7 @@ class ContrastivePretraining(LightningModule):
         remove_stale(self.output.parent)
 
     def _check_steps(self, what: str) -> None:
-        """Refuse settings of the trainer that would change the loss.
+        """Refuse settings of the trainer that would change a contrastive loss.
 
         Args:
             what: What a batch holds, for the message.
