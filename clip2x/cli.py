@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from clip2x import __version__
+from clip2x.cloud_commands import add_cloud_commands
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 from clip2x.proxy_commands import add_proxy_commands, check_triplets
 from clip2x.scene_command import add_scene_command
@@ -96,17 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _OneLineParser(prog="clip2x", description="Open-vocabulary recognition of 3-D objects.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"clip2x {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    classify = commands.add_parser("classify", help="rank names for point clouds or meshes", allow_abbrev=False)
-    classify.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD", help=".ply .pcd .off .obj .npy .npz .txt .xyz .pts .csv .bin")
-    classify.add_argument("--classes", required=True, help="names, separated by commas, or a file with one name per line")
-    _add_recognizer_options(classify)
-    classify.add_argument("--up", choices=("x", "y", "z"), help="axis that points up in the files; default z for .off and .bin, else y")
-    classify.add_argument("--columns", type=_at_least(3), help="numbers per point in .bin files; default 5 for .pcd.bin, else 4")
-    classify.add_argument("--templates", help='prompts with {}, separated by |; default "image of a {}"')
-    classify.add_argument("--top", type=_at_least(1), default=5, help="names to print per cloud")
-    classify.add_argument("--seed", type=_at_least(0), default=0, help="of the points drawn from meshes and large clouds")
-    classify.add_argument("--json", action="store_true", help="print one JSON object per line and cloud")
-    classify.set_defaults(run=_classify)
+    for command in add_cloud_commands(commands, _at_least, _recognizer, _class_names, _one_line):
+        _add_recognizer_options(command)
     doctor = commands.add_parser("doctor", help="versions, devices, missing libraries, what to install")
     doctor.set_defaults(run=_doctor)
     check = commands.add_parser("check-data", help="what of a data set is there, what is missing, where to get it", allow_abbrev=False)
@@ -140,45 +132,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_recognizer_options(parser: argparse.ArgumentParser) -> None:
     """Add what `_recognizer` reads."""
-    parser.add_argument("--checkpoint", type=Path, help="depth_encoder.safetensors, point_encoder.safetensors, a .ckpt of either stage, "
+    parser.add_argument("--checkpoint", type=Path, help="depth_encoder.safetensors, point_encoder.safetensors, adapter.safetensors, a .ckpt, "
                         f"CLIP2Point's best_eval.pth, a small CLIP; default: the first that is there of {', '.join(map(str, DEFAULT_CHECKPOINTS))}")
     parser.add_argument("--clip", metavar="MODEL", help="instead of --checkpoint: an open_clip model, e.g. ViT-B-32-quickgelu")
     parser.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai; or the CLIP that a --checkpoint needs")
     parser.add_argument("--ensemble", action="store_true", help="add the cosines of the tuned encoder and of its CLIP, as fitted in pre-training")
     parser.add_argument("--trust-torchscript", action="store_true", help="read TorchScript files other than OpenAI's; they can run code")
-
-
-def _classify(options: argparse.Namespace) -> int:
-    import torch
-
-    from clip2x.data.base import OURS_FROM_UP
-    from clip2x.data.files import read_cloud
-
-    recognizer, checkpoint = _recognizer(options)
-    names = _class_names(options.classes)
-    templates = [part.strip() for part in options.templates.split("|")] if options.templates else None
-    recognizer.class_embeddings(names, templates)  # a bad name is reported before any cloud is read
-    for name in recognizer.unknown_words(names):
-        print(f"note: the small CLIP never saw a word of {name!r}; its score means nothing.", file=sys.stderr)
-    failed = 0
-    for path in options.clouds:
-        try:
-            up = options.up or ("z" if path.suffix.lower() in (".off", ".bin") else "y")
-            points = torch.from_numpy(read_cloud(path, recognizer.num_points, seed=options.seed, columns=options.columns))
-            turned = points @ torch.tensor(OURS_FROM_UP[up]).T
-            shares = recognizer.classify(turned[None], names, templates)[0]
-        except Clip2xError as error:
-            print(f"error: {_one_line(error)}", file=sys.stderr)
-            failed += 1
-            continue
-        ranked = sorted(zip(names, shares.tolist(), strict=True), key=lambda pair: -pair[1])[: options.top]
-        if options.json:
-            labels = [{"name": name, "probability": share} for name, share in ranked]
-            print(json.dumps({"file": str(path), "up": up, "checkpoint": None if checkpoint is None else str(checkpoint),
-                              "clip": recognizer.towers.id, "ensemble": recognizer.ensemble, "labels": labels}))
-        else:
-            print(f"{path} ({up} up): " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in ranked))
-    return 2 if failed else 0
 
 
 def _class_names(text: str) -> list[str]:

@@ -37,8 +37,8 @@ def test_the_wheel_works_in_an_empty_folder(installed: Path, tmp_path: Path) -> 
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "['modelnet10', 'modelnet40', 'nuscenes', 'scanobjectnn', 'shapenet', 'streets', 'sunrgbd']" in done.stdout
-    stages = [f"{name}.yaml" for name in ("collect_proxies", "eval_zeroshot", "few_shot_points", "mini/collect_proxies", "mini/eval_zeroshot",
-                                          "mini/few_shot_points", "mini/pretrain_depth", "mini/pretrain_depth_unseen",
-                                          "mini/pretrain_points", "mini/tune_depth", "pretrain_clip", "pretrain_depth", "pretrain_points",
-                                          "tune_depth")]
+    stages = [f"{name}.yaml" for name in ("adapt", "collect_proxies", "eval_zeroshot", "few_shot_points", "mini/adapt", "mini/collect_proxies",
+                                          "mini/eval_zeroshot", "mini/few_shot_points", "mini/pretrain_depth", "mini/pretrain_depth_unseen",
+                                          "mini/pretrain_points", "mini/pretrain_points_unseen", "mini/tune_depth", "mini/tune_gdpa", "pretrain_clip",
+                                          "pretrain_depth", "pretrain_points", "tune_depth", "tune_gdpa")]
     assert str(stages) in done.stdout

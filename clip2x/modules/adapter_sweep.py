@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -118,18 +119,17 @@ class AdapterSweep(ShotSweep):
         return found
 
     def _fitted(self, measured: MeasuredSet, draw: Draw) -> list[Scored]:
-        labels, seed = draw.labels, draw.seed
         shots = {path: draw.encoded(path) for path in self.towers.paths}
-        both = [DEPTH, CLIP]
-        probe = fit_probe(joined_views([shots[path] for path in both]), labels, len(measured.names[0]), seed=seed)
-        scores = probe.scores(joined_views([measured.encoded[path] for path in both])).float()
-        found = [Scored(PROBE, scores, {"strength": probe.strength, "chosen_by": probe.chosen_by}), self._cache(measured, shots, labels)]
+        found = [self._probe(PROBE, (DEPTH, CLIP), measured, shots, draw), self._cache(measured, shots, draw.labels)]
         if self.points is not None:
-            paths = list(self.towers.paths)
-            probe = fit_probe(joined_views([shots[path] for path in paths]), labels, len(measured.names[0]), seed=seed)
-            scores = probe.scores(joined_views([measured.encoded[path] for path in paths])).float()
-            found.append(Scored(CLIP2_PROBE, scores, {"strength": probe.strength, "chosen_by": probe.chosen_by}))
+            found.append(self._probe(CLIP2_PROBE, self.towers.paths, measured, shots, draw))
         return [*found, *(self._adapted(name, measured, shots, draw) for name in self.methods)]
+
+    def _probe(self, name: str, paths: Sequence[str], measured: MeasuredSet, shots: dict[str, Tensor], draw: Draw) -> Scored:
+        """Fit a linear probe on the averaged views of some paths, side by side."""
+        probe = fit_probe(joined_views([shots[path] for path in paths]), draw.labels, len(measured.names[0]), seed=draw.seed)
+        scores = probe.scores(joined_views([measured.encoded[path] for path in paths])).float()
+        return Scored(name, scores, {"paths": list(paths), "strength": probe.strength, "chosen_by": probe.chosen_by})
 
     def _cache(self, measured: MeasuredSet, shots: dict[str, Tensor], labels: Tensor) -> Scored:
         """Tip-Adapter on the depth encoder's embeddings."""
