@@ -16,7 +16,7 @@ SEED ?= 0## seed of the generated data, of training and of sampling
 ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
 PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
 
-.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt clean
+.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt report clean
 .DEFAULT_GOAL := help
 comma := ,
 BIN := .venv/bin
@@ -216,6 +216,9 @@ adapt: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE)),$(filter $(
 	  $(if $(filter-out none,$(DEPTH_CHECKPOINT)),--model.checkpoint $(DEPTH_CHECKPOINT)) \
 	  $(if $(filter-out none,$(wildcard $(POINT_CHECKPOINT))),--model.point_checkpoint $(POINT_CHECKPOINT)) \
 	  --model.output $(RUNS)/adapt --trainer.logger.save_dir $(RUNS)/adapt $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
+
+report: $(STAMP)  ## pages of all results below runs/, and one page for all of them
+	$(BIN)/clip2x report runs
 
 clean:  ## remove the runs, keep the environment
 	rm -rf runs dist build .pytest_cache .mypy_cache .ruff_cache

@@ -13,6 +13,7 @@ from clip2x import __version__
 from clip2x.cloud_commands import add_cloud_commands
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 from clip2x.proxy_commands import add_proxy_commands, check_triplets
+from clip2x.report_command import add_report_command
 from clip2x.scene_command import add_scene_command
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     render.set_defaults(run=_render_pairs)
     add_proxy_commands(commands, _at_least, _share)
     _add_recognizer_options(add_scene_command(commands, _at_least, _share, _recognizer, _class_names))
+    add_report_command(commands)
     for name in STAGE_COMMANDS:
         commands.add_parser(name, help=f"LightningCLI: {name} --config STAGE [overrides]", add_help=False)
     return parser

@@ -201,7 +201,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_like_a_straight_one(tiny_world: P
     assert all(torch.equal(first[key], second[key]) for key in first)
     about = read_adapter_checkpoint(tmp_path / "died" / "adapter.safetensors").about
     assert about["trained_with"] == f"1 labelled clouds of every class of {TRAIN}"
-    for more, expected in (([], [0]), (["--model.training.learning_rate", "0.01"], [0, 0, 1]), (["--model.adapter.gate", "scalar"], [0, 0, 1])):
+    for more, expected in (([], [0]), (["--model.adapter.gate", "scalar"], [0, 0, 1])):
         calls.clear()
         run_stage([*died, *more])
         assert calls == expected, "finished draws are used again where no setting is another"
@@ -262,6 +262,22 @@ def test_shots_may_come_from_another_range_of_the_same_split(arrays: Path) -> No
     for test, split in (("dev", "train"), ("train", "report"), ("dev", "dev"), ("dev:val", "train:val"), ("train", "train")):
         with pytest.raises(InputError, match="would be objects of the test set modelnet10/hdf5_1024/"):
             source(test, split)
+
+
+@pytest.mark.xfail(strict=True, reason="parts carved of different ranges are taken to be apart")
+def test_parts_of_a_range_and_of_the_whole_split_share_objects(arrays: Path) -> None:
+    for test, split in (("dev:val", "train:fit"), ("train:val", "dev:fit")):
+        with pytest.raises(InputError, match="would be objects of the test set modelnet10/hdf5_1024/"):
+            ShotSource(open_dataset(f"modelnet10/hdf5_1024/{test}", arrays, num_points=4), split, ["all"])
+
+
+@pytest.mark.xfail(strict=True, reason="rows with the point encoder do not say that it was trained on frames of the test set")
+def test_rows_with_the_point_encoder_say_what_it_was_trained_on(tiny_clip: Path, disturbed_depth: Path, tmp_path: Path) -> None:
+    clip, mined = ClipTowers("clip2x-small", str(tiny_clip)), {TEST: {"frames": 3, "scenes": None}}
+    module = AdapterSweep(clip, tmp_path, disturbed_depth, write_points(tmp_path / "mined.safetensors", clip, mined=mined))
+    for name in (CLIP2_ZERO, CLIP2_PROBE, THIRD):
+        assert module._method(name).mined == mined
+    assert not module._method(GDPA).mined
 
 
 # What is refused -----------------------------------------------------------------------------------------------------------------------------

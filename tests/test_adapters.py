@@ -17,7 +17,7 @@ from torch.nn import functional
 from clip2x.adapters import AdapterSettings, GatedFusion, InterViewAdapter, build_adapter, released_dpa
 from clip2x.errors import InputError
 
-PLAIN = AdapterSettings(dropout=0, residual=False, unit_views=False)
+PLAIN = AdapterSettings(dropout=0.0, residual=False, unit_views=False)
 
 
 def random_paths(num_views: Sequence[int], width: int, batch: int = 3, seed: int = 0) -> list[Tensor]:
@@ -170,11 +170,11 @@ def test_the_lengths_of_views_do_not_count_where_they_are_brought_to_one() -> No
 @pytest.mark.parametrize("norm", ["none", "layer"])
 def test_clouds_do_not_see_each_other_unless_normalised_over_the_batch(norm: str) -> None:
     paths = random_paths([4, 2], 6, batch=5)
-    adapter = GatedFusion([4, 2], 6, AdapterSettings(norm=norm, dropout=0)).train()
+    adapter = GatedFusion([4, 2], 6, AdapterSettings(norm=norm, dropout=0.0)).train()
     disturb(adapter)
     order = torch.tensor([3, 1, 4])
     assert torch.allclose(adapter([path[order] for path in paths]), adapter(paths)[order], atol=1e-6)
-    other = GatedFusion([4, 2], 6, replace(released_dpa(), dropout=0)).train()
+    other = GatedFusion([4, 2], 6, replace(released_dpa(), dropout=0.0)).train()
     assert not torch.allclose(other([path[order] for path in paths]), other(paths)[order], atol=1e-3)
 
 
@@ -183,7 +183,7 @@ def test_training_moves_all_of_the_adapter_and_nothing_else(gate: str, norm: str
     """Although the last layers and the gate start at zero, which keeps gradients from the first layers in the first step."""
     paths, names = random_paths([3, 3], 4, batch=8), functional.normalize(torch.randn(8, 4, generator=torch.Generator().manual_seed(3)), dim=-1)
     kept = [tensor.clone() for tensor in (*paths, names)]
-    adapter = GatedFusion([3, 3], 4, AdapterSettings(gate=gate, norm=norm, view_weights=view_weights, dropout=0))
+    adapter = GatedFusion([3, 3], 4, AdapterSettings(gate=gate, norm=norm, view_weights=view_weights, dropout=0.0))
     before = {name: weight.detach().clone() for name, weight in adapter.named_parameters()}
     optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
     for _ in range(3):
@@ -205,7 +205,8 @@ def slow_inter_view(adapter: InterViewAdapter, views: Tensor) -> Tensor:
     gathered = batch_normed(rows @ state["gather.weight"].T + state["gather.bias"], state, "norm", adapter.training).clamp(min=0)
     hidden = (gathered @ state["hidden.weight"].T + state["hidden.bias"]).clamp(min=0)
     spread = (hidden @ state["spread.weight"].T + state["spread.bias"]).clamp(min=0).reshape(batch, number, width)
-    return 0.6 * spread + 0.4 * unit
+    mixed: Tensor = 0.6 * spread + 0.4 * unit
+    return mixed
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -223,9 +224,9 @@ def test_the_product_with_a_text_is_the_cosine_of_all_views_and_the_repeated_tex
         assert float(embeds[cloud] @ texts[text]) == pytest.approx(float(cosine), abs=1e-5)
 
 
-@pytest.mark.parametrize("settings", [AdapterSettings(), released_dpa(), AdapterSettings(gate="scalar", norm="layer", dropout=0, view_weights=True)])
+@pytest.mark.parametrize("settings", [AdapterSettings(), released_dpa(), AdapterSettings(gate="scalar", norm="layer", view_weights=True)])
 def test_an_adapter_is_built_again_from_what_it_says(settings: AdapterSettings) -> None:
-    adapter, paths = GatedFusion([4, 3], 6, settings, None if settings.gate == "mean" else [3, 1]), random_paths([4, 3], 6)
+    adapter, paths = GatedFusion([4, 3], 6, settings, None if settings.gate == "mean" else [3.0, 1.0]), random_paths([4, 3], 6)
     disturb(adapter)
     said = json.loads(json.dumps(adapter.describe()))
     again = build_adapter(said)
@@ -252,14 +253,14 @@ def test_features_that_do_not_fit_are_refused(num_views: list[int], paths: list[
     ({"dropout": -0.1}, "got -0.1"),
     ({"dropout": math.nan}, "got nan"),
     ({"heads": 4}, "an adapter has no setting 'heads'; it has dropout, gate, norm, residual, unit_views, view_weights."),
-    ({"num_views": []}, "needs at least one path, each with views, and channels, got views [] and 6 channels."),
+    ({"num_views": []}, r"needs at least one path, each with views, and channels, got views \[\] and 6 channels."),
     ({"num_views": [4, 0]}, r"got views \[4, 0\] and 6 channels"),
     ({"width": 0}, "got views .4, 4. and 0 channels"),
     ({"kind": "dpa"}, "an adapter of kind 'dpa' is not known here; known is gated_fusion."),
     ({"kind": None}, "an adapter of kind None is not known"),
 ])
 def test_adapters_that_cannot_be_built_are_refused(said: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message.replace("[] ", r"\[\] ")):
+    with pytest.raises(InputError, match=message):
         build_adapter({"kind": "gated_fusion", "num_views": [4, 4], "width": 6, **said})
 
 

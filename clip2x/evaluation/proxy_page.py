@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from clip2x.evaluation.charts import bar_list, histogram_of_counts, interval_bar, long_tail, short_number, text
+from clip2x.evaluation.page_parts import document, note, percent, table, tiles
 from clip2x.evaluation.proxy_pictures import data_address
 
-STYLE = Path(__file__).with_name("proxy_page.css")
 MOST_FREQUENT = 30  # classes that are drawn as bars; all of them stand in the table
 WENT_ON = ("boxes", "detections")  # counters of what came in; "proxies" and the triplets come out; every other counter is a rule
 PARTS = ("detector", "outdoor", "indoor", "lifting", "sweeps", "depth", "max_points", "seed")  # settings of a collection that are shown
@@ -42,14 +41,12 @@ def page(content: Figures, cards: Sequence[Card]) -> str:
     """Write the page of a report. Every text that comes from a file is escaped."""
     sections = [_head(content), _agreement(content["quality"]), _classes(content["classes"]), _data_sets(content["data"]), _gallery(cards),
                 _origin(content["provenance"])]
-    return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-            f"<title>Triplet proxies: quality</title><style>\n{STYLE.read_text(encoding='utf-8')}</style></head>\n<body><main>\n"
-            f"{chr(10).join(sections)}\n</main></body></html>\n")
+    return document("Triplet proxies: quality", sections)
 
 
 def _head(content: Figures) -> str:
     store, classes = content["store"], content["classes"]
-    tiles = [(short_number(store["num_triplets"]), "triplets"),
+    counts = [(short_number(store["num_triplets"]), "triplets"),
              (f"{store['num_frames']:,}", f"frames, {store['num_frames_without_triplets']:,} of them without a triplet"),
              (f"{sum(count > 0 for count in classes.values()):,}", f"of {len(classes):,} concepts have triplets"),
              (short_number(store["num_points"]), "points stored")]
@@ -58,8 +55,8 @@ def _head(content: Figures) -> str:
     if made_up:
         notes.append(f"{', '.join(made_up)}: made-up scenes of the mini-world. The figures show that the pipeline works; they say nothing about "
                      "real scans.")
-    return (f'<h1>Triplet proxies: quality</h1><p class="soft"><code>{text(store["folder"])}</code></p>{"".join(map(_note, notes))}'
-            f"{_tiles(tiles)}")
+    return (f'<h1>Triplet proxies: quality</h1><p class="soft"><code>{text(store["folder"])}</code></p>{"".join(map(note, notes))}'
+            f"{tiles(counts)}")
 
 
 def _agreement(quality: Figures) -> str:
@@ -69,7 +66,7 @@ def _agreement(quality: Figures) -> str:
     about = ("<p>Annotations are used for this report only, never to choose a triplet. Intervals are Wilson's, 95 %; objects of one scene are alike, "
              "so the true ones are wider. Proxies without a match may be true objects that nobody annotated.</p>")
     return title + about + "".join(
-        f"<h3>{text(name)}</h3>" + (_note(f"Not measured: {figures['skipped']}") if "skipped" in figures else _figures(figures))
+        f"<h3>{text(name)}</h3>" + (note(f"Not measured: {figures['skipped']}") if "skipped" in figures else _figures(figures))
         for name, figures in quality.items())
 
 
@@ -82,31 +79,31 @@ def _figures(figures: Figures) -> str:
          f"overlap of the box with the object's rectangle at least {settings['match_overlap']:g}"],
         ["good, of those matched", *(_share(own["good"]) for own in both), free["good"],
          f"at least {100 * settings['good_share']:g} % of the points lie in the object's 3-D box"],
-        ["points inside, mean", *(_percent(own["inside"]["mean"]) for own in both), None, "share of a matched proxy's points in that box"],
-        ["purity, mean", *(_percent(own["purity"]["mean"]) for own in both), None, "the same among the points that lie in any object's box"],
+        ["points inside, mean", *(percent(own["inside"]["mean"]) for own in both), None, "share of a matched proxy's points in that box"],
+        ["purity, mean", *(percent(own["purity"]["mean"]) for own in both), None, "the same among the points that lie in any object's box"],
         ["objects found (recall)", *(_share(own["recall"]) for own in both), free["recall"],
          f"have a good proxy; of objects with at least {settings['least_lidar_points']} annotated LiDAR points, or "
          f"{settings['least_counted_points']} depth points"],
-        ["completeness, mean", *(f"{_percent(own['completeness']['mean'])} (n = {own['completeness']['n']:,})" for own in both), None,
+        ["completeness, mean", *(f"{percent(own['completeness']['mean'])} (n = {own['completeness']['n']:,})" for own in both), None,
          "share of the object's points that its best proxy holds; without objects whose proxies are not stored whole"],
         ["proxies beyond the first", *(f"{own['repeated']:,}" for own in both), None, "matched with an object that another proxy has too"],
         ["texts right (label precision)", _share(labels), "", labels,
-         f"of matched proxies with overlap and points inside at least {settings['label_overlap']:g}; class mean {_percent(labels['class_mean'])} "
+         f"of matched proxies with overlap and points inside at least {settings['label_overlap']:g}; class mean {percent(labels['class_mean'])} "
          f"({len(labels['per_class'])} classes)"],
     ]
-    summary = _table(["", "any name", "", "fitting name"], [[f'{text(name)}<br><span class="soft">{text(meaning)}</span>', first, _bar(entry), second]
+    summary = table(["", "any name", "", "fitting name"], [[f'{text(name)}<br><span class="soft">{text(meaning)}</span>', first, _bar(entry), second]
                                                          for name, first, second, entry, meaning in rows])
-    tiles = _tiles([(_percent(free["good"]["share"]), "of the matched proxies are good"),
-                    (_percent(free["recall"]["share"]), "of the objects with enough points are found"),
-                    (_percent(labels["share"]), "of the texts are right")])
-    wrong = _table(["annotated", "text", "times"], [[text(item["annotated"]), text(item["text"]), f"{item['times']:,}"]
+    shares = tiles([(percent(free["good"]["share"]), "of the matched proxies are good"),
+                     (percent(free["recall"]["share"]), "of the objects with enough points are found"),
+                     (percent(labels["share"]), "of the texts are right")])
+    wrong = table(["annotated", "text", "times"], [[text(item["annotated"]), text(item["text"]), f"{item['times']:,}"]
                                                     for item in labels["most_often_wrong"]])
     notes = [f"{figures['frames']:,} of {figures['frames_in_store']:,} frames, {figures['annotated']:,} annotated objects"]
     notes += [f"{figures['in_no_picture']:,} of those asked for lie in no picture"] if figures["in_no_picture"] else []
     notes += [f"the vocabulary has no word for {', '.join(labels['not_in_vocabulary'])}"] if labels["not_in_vocabulary"] else []
     notes += [f"{figures['unreadable']:,} frames could not be read"] if figures["unreadable"] else []
     details = f"<details><summary>Texts that were wrong most often</summary>{wrong}</details>" if labels["most_often_wrong"] else ""
-    return (f'<p class="soft">{text("; ".join(notes))}.</p>{tiles}{summary}{_split("class", free, labels["per_class"])}{_split("range", free, {})}'
+    return (f'<p class="soft">{text("; ".join(notes))}.</p>{shares}{summary}{_split("class", free, labels["per_class"])}{_split("range", free, {})}'
             f"{details}")
 
 
@@ -115,14 +112,14 @@ def _split(kind: str, own: Figures, labels: Figures) -> str:
     columns = {"found": own[f"recall_by_{kind}"], "good": own[f"good_by_{kind}"], **({"texts right": labels} if labels else {})}
     names = dict.fromkeys(name for entries in columns.values() for name in entries)
     rows = [[text(name), *(cell for entries in columns.values() for cell in (_count(entries.get(name)), _bar(entries.get(name))))] for name in names]
-    return _table([kind, *(head for title in columns for head in (title, ""))], rows)
+    return table([kind, *(head for title in columns for head in (title, ""))], rows)
 
 
 def _classes(classes: Mapping[str, int]) -> str:
     found = {name: count for name, count in classes.items() if count}
     tenth = sum(list(found.values())[: max(1, len(found) // 10)])  # they come with the most frequent first
-    share = f"The most frequent tenth of the classes holds {_percent(tenth / sum(found.values()))} of the triplets. " if found else ""
-    every = _table(["concept", "triplets"], [[text(name), f"{count:,}"] for name, count in classes.items()])
+    share = f"The most frequent tenth of the classes holds {percent(tenth / sum(found.values()))} of the triplets. " if found else ""
+    every = table(["concept", "triplets"], [[text(name), f"{count:,}"] for name, count in classes.items()])
     bars = bar_list([(name, count, "bar") for name, count in list(found.items())[:MOST_FREQUENT]])
     tail = long_tail(list(found.values()), "Triplets of each class, by rank", "rank of the class")
     return (f"<h2>Classes</h2><p>{share}{len(classes) - len(found):,} concepts have no triplet.</p>"
@@ -174,22 +171,6 @@ def _origin(provenance: Figures) -> str:
             f"<details><summary>All that the store states</summary><pre>{text(json.dumps(provenance, indent=1))}</pre></details>")
 
 
-def _tiles(tiles: Sequence[tuple[str, str]]) -> str:
-    shown = "".join(f'<div class="tile"><b>{text(value)}</b><span>{text(label)}</span></div>' for value, label in tiles)
-    return f'<div class="tiles">{shown}</div>'
-
-
-def _note(line: str) -> str:
-    return f'<p class="note">{text(line)}</p>'
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a table of cells that are markup already; it scrolls by itself where the page is narrow."""
-    head = "".join(f"<th>{text(title)}</th>" for title in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
-
-
 def _bar(entry: Figures | None) -> str:
     return "" if entry is None else interval_bar(entry["share"], entry["interval"])
 
@@ -202,11 +183,7 @@ def _share(entry: Figures) -> str:
 
 
 def _count(entry: Figures | None) -> str:
-    return "" if entry is None else f"{entry['k']:,} of {entry['n']:,}: {_percent(entry['share'])}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return "" if entry is None else f"{entry['k']:,} of {entry['n']:,}: {percent(entry['share'])}"
 
 
 def _number(value: float | None) -> str:

@@ -221,8 +221,7 @@ class AdapterSweep(ShotSweep):
     def _mined(self) -> Any:
         return {} if self.points is None else self.points.about.get("mined") or {}
 
-    def _publish(self, results: list[dict[str, Any]]) -> None:
-        super()._publish(results)
+    def _draw(self, results: list[dict[str, Any]]) -> None:
         picture = draw_gates([row for row in results if row["method"] == GDPA])
         if picture is None:
             return

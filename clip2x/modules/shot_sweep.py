@@ -24,6 +24,7 @@ from clip2x.evaluation.class_embeddings import unknown_words
 from clip2x.evaluation.curves import draw_curves
 from clip2x.evaluation.methods import Method
 from clip2x.evaluation.metrics import merge_columns
+from clip2x.evaluation.results_page import write_results_page
 from clip2x.evaluation.rows import Naming, SetScores, rows_of_set
 from clip2x.evaluation.shots_report import curves_of, print_differences, print_few_shot, summaries
 from clip2x.evaluation.transduction import mined_frames
@@ -290,8 +291,9 @@ class ShotSweep(LightningModule):
             **self._about_encoder(), "manifest_sha256": {data.manifest.name: data.manifest.sha256 for data in self._data_sets()},
             "config": getattr(self.trainer, "clip2x_config", None),  # None where no command line made the trainer
         }
+        content = {"results": results, "summary": summary, "provenance": provenance}
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps({"results": results, "summary": summary, "provenance": provenance}, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         mini = "mini: small CLIP trained on generated pictures; these figures are not comparable with papers." if self.profile == "mini" else ""
         notes = [note for row in results for note in row["protocol"]["notes"]]
         print_few_shot(summary, profile=self.profile, notes=[*notes, *([mini] if mini else [])], title=self.title)
@@ -301,10 +303,15 @@ class ShotSweep(LightningModule):
         picture = draw_curves(curves_of(shown), "class mean", f"profile {self.profile}; {self.title}; bars: spread over {len(self.seeds)} seeds")
         with atomic_path(self.output / "accuracy_over_shots.png") as temporary:
             picture.save(temporary)
+        self._draw(results)
+        page = write_results_page(path, content)
         self._log(summary)
         if isinstance(self.logger, TensorBoardLogger):
             self.logger.experiment.add_image(f"{self._tag}/accuracy_over_shots", np.asarray(picture), dataformats="HWC")
-        print(f"results: {path}, curves: {self.output / 'accuracy_over_shots.png'}")
+        print(f"results: {path}, page: {page}, curves: {self.output / 'accuracy_over_shots.png'}")
+
+    def _draw(self, results: list[dict[str, Any]]) -> None:
+        """Draw more pictures, where a kind of sweep has some."""
 
     def _log(self, summary: list[dict[str, Any]]) -> None:
         """Log means over seeds, with the number of shots as the step; of the whole split under a name of their own."""

@@ -20,6 +20,7 @@ from clip2x.evaluation.class_embeddings import centred, class_embeddings, unknow
 from clip2x.evaluation.ladder import Ladder
 from clip2x.evaluation.metrics import merge_columns, plain_name
 from clip2x.evaluation.report import print_results, write_results
+from clip2x.evaluation.results_page import write_results_page
 from clip2x.evaluation.rows import Naming, SetScores, rows_of_set
 from clip2x.evaluation.shared_objects import SharedObjects, joined
 from clip2x.modules.gathering import gathered_objects
@@ -161,14 +162,16 @@ class ZeroShotClassification(LightningModule):
 
     def _publish(self, results: list[dict[str, Any]]) -> None:
         path = self.output / "results.json"
-        write_results(path, results, {
+        provenance = {
             "commit": commit(), "versions": versions(), "hardware": hardware(), "clip": self.clip.id, "checkpoint_sha256": self.clip.weights_sha256,
             **{name: None if file is None else {"sha256": file.sha256, "about": file.about} for name, file in (
                 ("depth_checkpoint", self.checkpoint), ("tuned_checkpoint", self.tuned), ("point_checkpoint", self.points),
                 ("adapted_checkpoint", self.adapted))},
             "manifest_sha256": {data.manifest.name: data.manifest.sha256 for data in self._data_sets()},
             "config": getattr(self.trainer, "clip2x_config", None),  # None where no command line made the trainer
-        })
+        }
+        write_results(path, results, provenance)
+        page = write_results_page(path, {"results": results, "provenance": provenance})
         for row in results:
             name = f"test/{row['dataset']}-{row['variant']}-{row['split']}/{row['method'].replace(' ', '_')}"
             scalars = {f"{name}/{metric}": row[metric] for metric in ("class_mean", "top1", "top5") if row[metric] is not None}
@@ -176,7 +179,7 @@ class ZeroShotClassification(LightningModule):
                 logger.log_metrics(scalars, step=0)
         note = "mini: small CLIP trained on generated pictures; these figures are not comparable with papers." if self.profile == "mini" else ""
         print_results(results, profile=self.profile, note=note)
-        print(f"results: {path}")
+        print(f"results: {path}, page: {page}")
 
     def _apart_names(self) -> tuple[list[str], str]:
         """Names to report apart, and what they are."""

@@ -1,0 +1,85 @@
+"""The page of results: what it holds and escapes, what it says of the mini profile and of published figures; the page for all runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from clip2x.cli import main
+from clip2x.evaluation.published import PUBLISHED
+from clip2x.evaluation.results_page import overview_page, results_page
+
+
+def row(method: str, name: str = "modelnet10/off/test", *, profile: str = "mini", **changes: Any) -> dict[str, Any]:
+    dataset, variant, split = name.split("/")
+    return {"dataset": dataset, "variant": variant, "split": split, "method": method, "num_samples": 4, "num_classes": 2, "top1": 0.75, "top5": None,
+            "class_mean": 0.8125, "per_class": {"chair <a>": 0.5, "bed": 1.0}, "confusion": [[1, 1], [0, 2]], "chance": 0.5, "majority": 0.5,
+            "interval": {"by": "sample", "top1": [0.4, 1.0], "class_mean": [0.5, 0.99]}, "gain": None,
+            "protocol": {"profile": profile, "notes": [f"a note of {method}"], "transductive": None}, **changes}
+
+
+def content(*rows: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"results": list(rows), "provenance": {"commit": "abcdef0123456", "clip": "clip2x-small/sha256:1"}, **more}
+
+
+def test_it_shows_every_method_with_its_interval_and_confusion() -> None:
+    gain = {"over": "CLIP", "top1": 0.25, "interval": [0.1, 0.4], "num_samples": 4}
+    page = results_page(content(row("CLIP"), row("CLIP2", gain=gain)), title="Results: <x>")
+    assert "<title>Results: &lt;x&gt;</title>" in page and "<x>" not in page
+    for text in ("81.2 %", "50.0-99.0", "75.0 %", "40.0-100.0", "+25.0", "over CLIP", "a note of CLIP2", "abcdef0123"):
+        assert text in page, text
+    assert "chair &lt;a&gt;" in page and "chair <a>" not in page
+    assert "chair &lt;a&gt; called bed: 1" in page and "bed called bed: 2" in page and "bed called chair" not in page
+    assert "may not be compared with published ones" in page
+    assert "http" not in page.split("<pre>")[0], "nothing is loaded from elsewhere"
+
+
+@pytest.mark.parametrize(("profile", "there"), [("mini", False), ("full", True)])
+def test_published_figures_stand_beside_the_full_profile_only(profile: str, there: bool) -> None:
+    name = next(iter(PUBLISHED))
+    page = results_page(content(row("CLIP", name, profile=profile)), title="x")
+    assert all((item.source.split(";")[0] in page) == there for item in PUBLISHED[name])
+    assert ("Published, top-1" in page) == there and ("may not be compared" in page) != there
+
+
+def test_every_published_figure_states_its_source() -> None:
+    for name, figures in PUBLISHED.items():
+        assert name.count("/") == 2
+        assert all(0 < item.top1 < 100 and len(item.source) > 10 for item in figures)
+
+
+def test_a_sweep_shows_means_and_spreads_and_only_rows_without_shots_in_detail() -> None:
+    summary = [{**{key: value for key, value in row("zero-shot").items() if key in ("dataset", "variant", "split", "method")}, "shots": 0,
+                "class_mean": {"mean": 0.5, "spread": None}},
+               *({**{key: value for key, value in row("GDPA").items() if key in ("dataset", "variant", "split", "method")}, "shots": shots,
+                  "class_mean": {"mean": mean, "spread": 0.01}} for shots, mean in ((1, 0.6), ("all", 0.9)))]
+    page = results_page(content(row("zero-shot", shots=0), row("GDPA", shots=1), summary=summary), title="adapt")
+    assert "<th>1</th><th>all</th>" in page
+    assert '60.0 <span class="soft">±1.0</span>' in page and '90.0 <span class="soft">±1.0</span>' in page and page.count("<td>50.0</td>") == 2
+    assert "zero-shot: classes and confusion" in page and "GDPA: classes and confusion" not in page
+
+
+def test_report_writes_a_page_for_each_run_and_one_for_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("eval_zeroshot", "adapt"):
+        (tmp_path / "mini" / name).mkdir(parents=True)
+        (tmp_path / "mini" / name / "results.json").write_text(json.dumps(content(row("CLIP"))))
+    Image.new("RGB", (4, 4)).save(tmp_path / "mini" / "adapt" / "accuracy_over_shots.png")
+    assert main(["report", str(tmp_path)]) == 0
+    assert "2 runs" in capsys.readouterr().out
+    assert "data:image/png;base64," in (tmp_path / "mini/adapt/report.html").read_text()
+    assert "data:image" not in (tmp_path / "mini/eval_zeroshot/report.html").read_text()
+    everything = (tmp_path / "report.html").read_text()
+    assert 'href="mini/adapt/report.html"' in everything and 'href="mini/eval_zeroshot/report.html"' in everything and "81.2 %" in everything
+    assert "no results.json here yet" in overview_page([])
+
+
+def test_bad_folders_and_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "gone")]) == 2
+    assert "no such folder; give the one that the results lie in" in capsys.readouterr().err
+    (tmp_path / "results.json").write_text("{}")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "is no results.json of clip2x" in capsys.readouterr().err
