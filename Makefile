@@ -214,11 +214,11 @@ few-shot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE)),$(filter
 adapt: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT))) $(STAMP)  ## GDPA and its baselines on frozen features: few-shot and fully supervised, with tables and curves
 	$(BIN)/python -m stages test $(call CONFIG,adapt) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
 	  $(if $(filter-out none,$(DEPTH_CHECKPOINT)),--model.checkpoint $(DEPTH_CHECKPOINT)) \
-	  $(if $(filter-out none,$(wildcard $(POINT_CHECKPOINT))),--model.point_checkpoint $(POINT_CHECKPOINT)) \
+	  $(if $(filter-out none,$(or $(POINTS),$(wildcard $(POINT_CHECKPOINT)))),--model.point_checkpoint $(POINT_CHECKPOINT)) \
 	  --model.output $(RUNS)/adapt --trainer.logger.save_dir $(RUNS)/adapt $(if $(EVAL),--data.test '[$(EVAL)]') $(ARGS)
 
 report: $(STAMP)  ## pages of all results below runs/, and one page for all of them
-	$(BIN)/clip2x report runs
+	$(BIN)/clip2x report $(if $(filter command environment,$(firstword $(origin RUNS))),$(RUNS),runs)
 
 clean:  ## remove the runs, keep the environment
 	rm -rf runs dist build .pytest_cache .mypy_cache .ruff_cache

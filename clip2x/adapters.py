@@ -28,12 +28,13 @@ POINTCLIP_SHARE = 0.6  # of the adapted feature; third party, PointCLIP: adapter
 class AdapterSettings:
     """What an adapter is made of; the defaults are our reconstruction of GDPA.
 
-    gate: what mixes the paths: `vector` (a weight for each channel), `scalar` (one for all), `mean` (equal weights, as DPA).
+    gate: what mixes the paths: `vector` (a weight for each channel), `scalar` (one for all), `mean` (fixed weights: those of `start`, else equal
+        ones, as DPA).
     norm: of views and of the first layer's output: `none`, `layer` (each cloud by itself), or `batch`, as DPA.
     dropout: before both layers. DPA: 0.075 (official code). 0.5 is ours, see `docs/adapt.md`.
     view_weights: a learnt factor on each view. DPA: yes.
-    residual: add the mean feature of a path's views to what its aggregator makes, whose last layer then starts at zero: training starts from
-        the untrained ensemble.
+    residual: add the mean feature of a path's views, at unit length, to what its aggregator makes, whose last layer then starts at zero: training
+        starts from the sum of the paths' cosines that `start` weighs.
     unit_views: bring every view's feature to unit length first; else raw features, as DPA.
     """
 
@@ -107,7 +108,7 @@ class GlobalViewAggregator(nn.Module):
         normed = self.view_norm(weighted.flatten(0, 1)).view(weighted.shape)
         hidden = functional.relu(self.norm(self.gather(self.dropout(normed).flatten(1))))
         adapted: Tensor = self.project(self.dropout(hidden))
-        return views.mean(dim=1) + adapted if self.residual else adapted
+        return functional.normalize(views.mean(dim=1), dim=-1) + adapted if self.residual else adapted
 
 
 class GatedFusion(nn.Module):
@@ -121,7 +122,7 @@ class GatedFusion(nn.Module):
         width: C, of all paths.
         settings: See there.
         start: How much each path weighs before training, positive numbers; None: all the same. With the factors of an ensemble that was fitted
-            without labels, a residual adapter starts from that ensemble (ours). A gate of fixed means takes none.
+            without labels, a residual adapter starts from that ensemble (ours).
 
     Raises:
         InputError: If there is no path, or `start` does not fit.
@@ -137,11 +138,12 @@ class GatedFusion(nn.Module):
         paths = len(self.num_views)
         wide = {"vector": width, "scalar": 1, "mean": 0}[self.settings.gate] if paths > 1 else 0
         self.gate = nn.Linear(paths * width, (paths - 1) * wide) if wide else None
+        weights = torch.tensor([1.0] * paths if start is None else list(start))
+        if len(weights) != paths or not bool((weights > 0).all()):
+            raise InputError(f"an adapter's gate starts with a positive weight for each of its {paths} paths, got {weights.tolist()}.")
+        self.register_buffer("fixed", (weights / weights.sum()) if self.gate is None else None)
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)
-            weights = torch.tensor([1.0] * paths if start is None else list(start))
-            if len(weights) != paths or not bool((weights > 0).all()):
-                raise InputError(f"an adapter's gate starts with a positive weight for each of its {paths} paths, got {weights.tolist()}.")
             self.gate.bias.data.copy_((weights[:-1] / weights[-1]).log().repeat_interleave(wide))
 
     def forward(self, paths: Sequence[Float[Tensor, "..."]]) -> Float[Tensor, "B C"]:
@@ -159,7 +161,8 @@ class GatedFusion(nn.Module):
         globals_ = torch.stack([aggregate(views) for aggregate, views in zip(self.aggregators, paths, strict=True)], dim=1)
         batch, number, _ = globals_.shape
         if self.gate is None:
-            weights = globals_.new_full((batch, number, 1), 1 / number)
+            fixed = cast(Tensor, self.fixed)
+            weights = fixed.to(globals_.dtype)[None, :, None].expand(batch, number, 1)
         else:
             logits = self.gate(globals_.flatten(1)).view(batch, number - 1, -1)
             weights = torch.cat([logits, torch.zeros_like(logits[:, :1])], dim=1).softmax(dim=1)

@@ -91,7 +91,7 @@ def _embed(options: argparse.Namespace, make: MakeRecognizer, one_line: Callable
 
     if options.output.suffix not in OUTPUTS:
         raise InputError(f"--output {options.output}: give a name that ends in {' or '.join(OUTPUTS)}.")
-    index, about, _ = _indexed(options, make)
+    index, about = _indexed(options, *make(options))
     if not index.files:
         _report(index.failed)
         raise InputError("none of the clouds can be read, so nothing is written.")
@@ -103,10 +103,11 @@ def _embed(options: argparse.Namespace, make: MakeRecognizer, one_line: Callable
 
 
 def _search(options: argparse.Namespace, make: MakeRecognizer, one_line: Callable[[Clip2xError], str]) -> int:
-    index, about, recognizer = _indexed(options, make)
-    words = recognizer.class_embeddings([options.words], [options.template])[0].cpu()
+    recognizer, checkpoint = make(options)
+    words = recognizer.class_embeddings([options.words], [options.template])[0].cpu()  # bad words are reported before any cloud is read
     for name in recognizer.unknown_words([options.words]):
         print(f"note: the small CLIP never saw a word of {name!r}; the order means nothing.", file=sys.stderr)
+    index, about = _indexed(options, recognizer, checkpoint)
     _report(index.failed)
     cosines = index.embeds @ words if index.files else None
     order = [] if cosines is None else cosines.argsort(descending=True)[: options.top].tolist()
@@ -120,7 +121,7 @@ def _search(options: argparse.Namespace, make: MakeRecognizer, one_line: Callabl
     return 2 if index.failed else 0
 
 
-def _indexed(options: argparse.Namespace, make: MakeRecognizer) -> tuple[Any, dict[str, Any], Recognizer]:
+def _indexed(options: argparse.Namespace, recognizer: Recognizer, checkpoint: Path | None) -> tuple[Any, dict[str, Any]]:
     """Embed what the options name, or look it up."""
     from clip2x.cloud_files import list_clouds
     from clip2x.cloud_index import index_clouds
@@ -128,7 +129,6 @@ def _indexed(options: argparse.Namespace, make: MakeRecognizer) -> tuple[Any, di
     from clip2x.storage import sha256_of_file
 
     paths = list_clouds(options.clouds)
-    recognizer, checkpoint = make(options)
     about = {"checkpoint": None if checkpoint is None else str(checkpoint), "clip": recognizer.towers.id,
              "checkpoint_sha256": None if checkpoint is None else sha256_of_file(checkpoint), "embed_dim": recognizer.towers.embed_dim}
     folder = options.index or cache_folder(None)
@@ -137,7 +137,7 @@ def _indexed(options: argparse.Namespace, make: MakeRecognizer) -> tuple[Any, di
     facts = {key: about[key] for key in ("clip", "checkpoint_sha256")}
     index = index_clouds(paths, recognizer, facts, folder if options.index else folder / "cloud_index", up=options.up, columns=options.columns,
                          seed=options.seed)
-    return index, about, recognizer
+    return index, about
 
 
 def _report(failed: Sequence[tuple[Path, str]], start: int = 0) -> int:

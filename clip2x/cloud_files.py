@@ -14,6 +14,7 @@ from tqdm import tqdm
 from clip2x.data.base import OURS_FROM_UP
 from clip2x.data.files import SUFFIXES, read_cloud
 from clip2x.errors import Clip2xError, DataNotFoundError
+from clip2x.geometry import unit_sphere
 
 BATCH = 32
 UPS = ("auto", "x", "y", "z")
@@ -71,7 +72,9 @@ def batches(paths: Sequence[Path], num_points: int, *, up: str, columns: int | N
             clouds: list[Tensor] = []
             for path in paths[start:start + BATCH]:
                 try:
-                    clouds.append(read_turned(path, num_points, up=up, columns=columns, seed=seed))
+                    points = read_turned(path, num_points, up=up, columns=columns, seed=seed)
+                    unit_sphere(points[None])  # a cloud without extent is named here, by its file
+                    clouds.append(points)
                     kept.append(path)
                 except Clip2xError as error:
                     failed.append((path, error))

@@ -23,6 +23,7 @@ from clip2x.storage import atomic_path
 
 VERSION = 1
 OUTPUTS = (".npz", ".h5")
+SAVE_EVERY = 32  # batches; what a stopped run loses at most. Ours
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,22 @@ def index_clouds(paths: Sequence[Path], recognizer: Recognizer, about: dict[str,
     todo = [path for path in paths if known.get(str(path.absolute()), ("", None))[0] != marks[path]]
     problems: list[tuple[Path, Clip2xError]] = []
     fresh: dict[Path, Tensor] = {}
-    for kept, clouds in batches(todo, recognizer.num_points, up=up, columns=columns, seed=seed, failed=problems):
-        for path, embed in zip(kept, recognizer.embed(clouds).cpu(), strict=True):
-            fresh[path] = embed
-    found = {path: fresh[path] if path in fresh else known[str(path.absolute())][1] for path in paths
-             if path in fresh or (path not in todo and str(path.absolute()) in known)}
-    if fresh:
-        others = {name: entry for name, entry in known.items() if Path(name).exists()}
+    others = {name: entry for name, entry in known.items() if Path(name).exists()}
+
+    def save() -> None:
         entries = {**others, **{str(path.absolute()): (marks[path], embed) for path, embed in fresh.items()}}
         with atomic_path(file) as temporary:
             save_file({"embeds": torch.stack([embed for _, embed in entries.values()])}, temporary,
                       metadata={"key": key, "files": json.dumps([[name, mark] for name, (mark, _) in entries.items()])})
+
+    for number, (kept, clouds) in enumerate(batches(todo, recognizer.num_points, up=up, columns=columns, seed=seed, failed=problems), start=1):
+        fresh.update(zip(kept, recognizer.embed(clouds).cpu(), strict=True))
+        if number % SAVE_EVERY == 0:
+            save()
+    if fresh:
+        save()
+    changed = set(todo)
+    found = {path: fresh[path] if path in fresh else known[str(path.absolute())][1] for path in paths if path in fresh or path not in changed}
     embeds = torch.stack(list(found.values())) if found else torch.empty(0, 0)
     return CloudIndex(list(found), embeds, [(path, str(error)) for path, error in problems], len(fresh))
 

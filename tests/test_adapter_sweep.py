@@ -29,6 +29,7 @@ from clip2x.encoders.point_checkpoint import save_point_checkpoint
 from clip2x.encoders.points import PointTransformer
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
 from clip2x.manifest import Split, load_manifest
+from clip2x.modules.adapter_fitting import AdapterTraining
 from clip2x.modules.adapter_sweep import ADAPTERS, CLIP2_PROBE, CLIP2_ZERO, GDPA, LEARNT_GATES, SUM, THIRD, AdapterSweep
 from clip2x.stage_cli import run_stage
 
@@ -282,32 +283,44 @@ def test_rows_with_the_point_encoder_say_what_it_was_trained_on(tiny_clip: Path,
 
 # What is refused -----------------------------------------------------------------------------------------------------------------------------
 
-def test_what_cannot_be_run_is_one_line(tiny_world: Path, tiny_clip: Path, disturbed_depth: Path, points: Path, tmp_path: Path) -> None:
-    other = write_points(tmp_path / "other.safetensors", ClipTowers("clip2x-small", random_weights=True, seed=3))
+def test_what_cannot_be_run_is_one_line(tiny_world: Path, tiny_clip: Path, disturbed_depth: Path, tmp_path: Path) -> None:
     partial = tmp_path / "partial"
     for folder in (tiny_world / "ModelNet10").iterdir():
         (partial / "ModelNet10" / folder.name).mkdir(parents=True)
         for split in {"train", "test"} - ({"train"} if folder.name == "desk" else set()):
             (partial / "ModelNet10" / folder.name / split).symlink_to(folder / split)
     lacking = ["--data.root", str(partial), "--data.test", "[modelnet10/off/test]"]
-    cases: list[tuple[Path | None, Sequence[str], type, str]] = [
-        (None, [], InputError, "model.checkpoint is not set; give depth_encoder.safetensors of pretrain-depth (make adapt CHECKPOINT=FILE)."),
-        (points, [], CheckpointMismatchError, "was written by stage pretrain_points"),
-        (disturbed_depth, ["--model.point_checkpoint", str(disturbed_depth)], CheckpointMismatchError, "was written by stage pretrain_depth"),
-        (disturbed_depth, ["--model.point_checkpoint", str(other)], CheckpointMismatchError, "has other weights; give that CLIP"),
-        (disturbed_depth, ["--model.methods", "[GDPA, DPA]"], InputError, "model.methods has 'DPA'; it takes 'GDPA', 'GDPA, fixed gate', "),
-        (disturbed_depth, ["--model.adapter.gate", "softmax"], InputError, "an adapter's gate is one of vector, scalar, mean"),
-        (disturbed_depth, ["--model.training.epochs", "0"], InputError, "training an adapter needs epochs of at least 1"),
-        (disturbed_depth, ["--model.shots", "[4]"], InputError, f"{TRAIN}: class 'bag' has 2 objects, too few for 4 shots; lower model.shots"),
-        (disturbed_depth, ["--model.train_split", "test"], InputError, f"shots from 'test' would be objects of the test set {TEST}"),
-        (disturbed_depth, [*lacking, "--model.shots", "[all]"], InputError, "modelnet10/off/train: class 'desk' has no objects"),
-        (disturbed_depth, [*lacking, "--model.shots", "[1]"], InputError, "class 'desk' has 0 objects, too few for 1 shots"),
+    cases: list[tuple[Sequence[str], str]] = [
+        (["--model.adapter.gate", "softmax"], "an adapter's gate is one of vector, scalar, mean"),
+        (["--model.shots", "[4]"], f"{TRAIN}: class 'bag' has 2 objects, too few for 4 shots; lower model.shots"),
+        (["--model.train_split", "test"], f"shots from 'test' would be objects of the test set {TEST}"),
+        ([*lacking, "--model.shots", "[all]"], "modelnet10/off/train: class 'desk' has no objects"),
+        ([*lacking, "--model.shots", "[1]"], "class 'desk' has 0 objects, too few for 1 shots"),
     ]
-    for file, more, kind, message in cases:
-        with pytest.raises(kind) as caught:
-            run_stage(arguments(tiny_world, tiny_clip, file, tmp_path / "out", *more))
+    for more, message in cases:
+        with pytest.raises(InputError) as caught:
+            run_stage(arguments(tiny_world, tiny_clip, disturbed_depth, tmp_path / "out", *more))
         assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_settings_and_files_that_do_not_fit_are_refused(tiny_clip: Path, disturbed_depth: Path, points: Path, tmp_path: Path) -> None:
+    clip, random = ClipTowers("clip2x-small", str(tiny_clip)), ClipTowers("clip2x-small", random_weights=True, seed=3)
+    cases: list[tuple[Path | None, dict[str, Any], type, str]] = [
+        (None, {}, InputError, r"model.checkpoint is not set; give depth_encoder.safetensors of pretrain-depth \(make adapt CHECKPOINT=FILE\)\."),
+        (tmp_path / "nowhere.safetensors", {}, DataNotFoundError, "nowhere.safetensors"),
+        (points, {}, CheckpointMismatchError, "was written by stage pretrain_points"),
+        (disturbed_depth, {"point_checkpoint": disturbed_depth}, CheckpointMismatchError, "was written by stage pretrain_depth"),
+        (disturbed_depth, {"point_checkpoint": write_points(tmp_path / "random.safetensors", random)}, CheckpointMismatchError,
+         "has other weights; give that CLIP"),
+        (disturbed_depth, {"methods": ["GDPA", "DPA"]}, InputError, "model.methods has 'DPA'; it takes 'GDPA', 'GDPA, fixed gate', "),
+        (disturbed_depth, {"seeds": [1, 1]}, InputError, r"model.seeds must be different numbers of at least 0, got \[1, 1\]\."),
+    ]
+    for file, settings, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            AdapterSweep(clip, tmp_path, file, **settings)
+    with pytest.raises(InputError, match="training an adapter needs epochs of at least 1"):
+        AdapterTraining(epochs=0)
 
 
 def test_one_process_and_the_subcommand_test_only(tiny_clip: Path, disturbed_depth: Path, tmp_path: Path) -> None:

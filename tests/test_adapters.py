@@ -20,6 +20,11 @@ from clip2x.errors import InputError
 PLAIN = AdapterSettings(dropout=0.0, residual=False, unit_views=False)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 def random_paths(num_views: Sequence[int], width: int, batch: int = 3, seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [3 * torch.randn(batch, number, width, generator=generator) for number in num_views]

@@ -23,6 +23,8 @@ import clip2x
 from clip2x.encoders.adapter_checkpoint import read_adapter_checkpoint, towers_of
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
+from clip2x.encoders.point_checkpoint import save_point_checkpoint
+from clip2x.encoders.points import PointTransformer
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
 from clip2x.evaluation.class_embeddings import class_embeddings
 from clip2x.modules.gdpa_tuning import GDPATuning
@@ -83,6 +85,14 @@ def clip(tiny_clip: Path) -> ClipTowers:
     return ClipTowers("clip2x-small", str(tiny_clip))
 
 
+def write_points(path: Path, clip: ClipTowers) -> Path:
+    encoder = PointTransformer(clip.embed_dim, width=32, depth=1, heads=2, num_groups=8, group_size=8)
+    save_point_checkpoint(path, encoder, clip, {
+        "stage": "pretrain_points", "scale": 20.0, "ensemble": None, "templates": ["point cloud of {}"], "mean_text": None, "notes": [],
+        "selected_on": "x", "encoder": {"num_points": 64, "up": "y", "channels": ["x", "y", "z"]}, "unseen_names": [], "mined": {}})
+    return path
+
+
 def clouds(number: int = 2) -> Tensor:
     return torch.rand(number, 300, 3, generator=torch.Generator().manual_seed(0))
 
@@ -128,20 +138,24 @@ def test_its_file_and_its_checkpoints_are_loaded_and_evaluated(trained: Path, ti
     assert f"{row['method']}: no zero-shot method: trained with all labels of {DATA}/train:fit (adapter {sha256[:12]})." in row["protocol"]["notes"]
 
 
-@pytest.mark.parametrize("train_only", [None, "[trunk.stages.11, head]"])
-def test_nothing_is_trained_but_the_adapter_and_what_is_named(train_only: str | None, trained: Path, run: Runs, clip: ClipTowers,
-                                                             disturbed_depth: Path) -> None:
-    folder = trained if train_only is None else run("--model.draws", "0", "--model.train_only", train_only)
-    before, after = load_file(disturbed_depth), load_file(folder / NAME)
-    changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
-    if train_only is None:
-        assert not changed
-    else:
-        assert changed and all(name.startswith(("depth.trunk.stages.11", "depth.head")) for name in changed)
-        best, file = (clip2x.load(folder / name, device="cpu") for name in ("checkpoints/best.ckpt", NAME))
-        assert torch.equal(best.embed(clouds()), file.embed(clouds()))
-    assert ClipTowers("clip2x-small", str(folder / NAME)).content_sha256 == clip.content_sha256
-    assert all(bool(value.abs().sum() > 0) for name, value in after.items() if name.startswith("adapter.") and "project" in name)
+def test_nothing_is_trained_but_the_adapter_and_what_is_named(trained: Path, run: Runs, clip: ClipTowers, disturbed_depth: Path,
+                                                             tmp_path: Path) -> None:
+    """A part of the depth tower is named in the second run, which has a third path and sees one cloud of every class."""
+    points = write_points(tmp_path / "points.safetensors", clip)
+    named = run("--model.draws", "0", "--model.train_only", "[trunk.stages.11, head]", "--model.point_checkpoint", str(points),
+                "--data.train.name", f"{DATA}/train", "--data.train.shots", "1", "--data.val.name", f"{DATA}/test")
+    before = load_file(disturbed_depth) | load_file(points)
+    for folder in (trained, named):
+        after = load_file(folder / NAME)
+        changed = {name for name, value in before.items() if name in after and not torch.equal(after[name], value)}
+        assert bool(changed) == (folder == named) and all(name.startswith(("depth.trunk.stages.11", "depth.head")) for name in changed)
+        assert ClipTowers("clip2x-small", str(folder / NAME)).content_sha256 == clip.content_sha256
+        assert all(value.abs().sum() > 0 for name, value in after.items() if name.startswith("adapter.") and ".project." in name)
+    best, file = (clip2x.load(named / name, device="cpu") for name in ("checkpoints/best.ckpt", NAME))
+    assert torch.equal(best.embed(clouds()), file.embed(clouds())) and {name for name in load_file(points) if name in after} >= {"points.head.weight"}
+    about = read_adapter_checkpoint(named / NAME).about
+    assert about["paths"] == ["depth", "clip", "points"] and about["trained_with"] == f"1 labelled clouds of every class of {DATA}/train"
+    assert {"gate/depth", "gate/clip", "gate/points"} <= set(scalars(named))
 
 
 # What a step does ----------------------------------------------------------------------------------------------------------------------------
@@ -164,7 +178,7 @@ def test_it_starts_from_the_untrained_ensemble_and_kept_features_give_the_same(r
         names = class_embeddings(clip, read_adapter_checkpoint(trained / NAME).about["class_names"], ["image of a {}"])
         embeds = functional.normalize(2 / 3 * depth + 1 / 3 * untouched, dim=-1)
         expected = functional.cross_entropy(clip.logit_scale * embeds @ names.T, batch["label"])
-    assert float(loss) == pytest.approx(float(expected), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-4)
     assert scalars(folder)["train/loss"] == pytest.approx(scalars(trained)["train/loss"], rel=1e-4), "dropout is the same too"
     assert not (folder / "view_features").exists()
 
@@ -218,8 +232,7 @@ def test_a_run_that_dies_ends_like_an_uninterrupted_one(run: Runs, linear: Path,
     assert not (died / NAME).exists() and torch.load(died / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
     config = (died / "config.yaml").read_text()
     moved = ["--model.checkpoint", str(write_depth_encoder(tmp_path / "moved.safetensors", clip))]  # the same content under another name
-    for changed, named in ((["--data.batch_size", "5"], "batch size was 6, is 5"), (["--model.adapter.dropout", "0"], "adapter was"),
-                           (["--model.label_smoothing", "0.1"], "model.label_smoothing was 0.0, is 0.1"),
+    for changed, named in ((["--model.adapter.dropout", "0", "--data.batch_size", "5"], "batch size was 6, is 5"),
                            (["--data.train.augmentations", "[Jitter]"], "data.train was")):
         with pytest.raises(CheckpointMismatchError, match="made with other settings") as caught:
             run(*LINEAR, *changed)
@@ -291,40 +304,46 @@ def test_the_full_profile_runs_with_a_clip_that_does_not_travel(model: str, tiny
 # What is refused -----------------------------------------------------------------------------------------------------------------------------
 
 ONE = f"{{class_path: LabelledClouds, init_args: {{name: '{DATA}/train:fit', num_points: 64}}}}"
-BAD = [
-    (["--data.train.exclude", "[bag, chair]"], InputError, "data.train has no cloud of bag, chair: nothing can be learnt of it; take a larger part."),
-    (["--data.train", f"[{ONE}, {ONE}]"], InputError, "data.train must be LabelledClouds for this stage, got JoinedDatasets."),
-    (["--data.val", "null"], InputError, "data.val is not set, so nothing chooses the checkpoint"),
-    (["--data.val.name", "modelnet10/off/test"], InputError, "data.train and data.val have different classes"),
-    (ROTATED, InputError, "model.draws 1 would keep one augmented copy of every cloud for all epochs"),
-    (["--model.train_only", "[head]"], InputError, "model.draws keeps what frozen towers say, and model.train_only tunes one of them"),
-    (["--model.draws", "0", "--model.train_only", "[no_such_layer]"], InputError, "no_such_layer"),
-    (["--model.head", "mlp"], InputError, "model.head is names or linear"),
-    (["--model.adapter.norm", "group"], InputError, "its norm one of none, layer, batch"),
-    (["--model.checkpoint", "null"], InputError, "model.checkpoint is not set; give depth_encoder.safetensors of pretrain-depth."),
-    (["--model.checkpoint", "nowhere.safetensors"], DataNotFoundError, "nowhere.safetensors"),
-]
+BAD = {
+    "a class without clouds": (["--data.train.exclude", "[bag, chair]"], "data.train has no cloud of bag, chair: nothing can be learnt of it;"),
+    "two data sets": (["--data.train", f"[{ONE}, {ONE}]"], "data.train must be LabelledClouds for this stage, got JoinedDatasets."),
+    "no validation": (["--data.val", "null"], "data.val is not set, so nothing chooses the checkpoint"),
+    "other classes": (["--data.val.name", "modelnet10/off/test"], "data.train and data.val have different classes"),
+    "one draw of rotated clouds": (ROTATED, "model.draws 1 would keep one augmented copy of every cloud for all epochs"),
+    "an unknown gate": (["--model.adapter.gate", "soft"], "an adapter's gate is one of vector, scalar, mean"),
+}
 
 
-@pytest.mark.parametrize(("extra", "kind", "message"), BAD, ids=[" ".join(case[0]) for case in BAD])
-def test_bad_input_is_one_line(extra: list[str], kind: type, message: str, run: Runs, tmp_path: Path) -> None:
-    with pytest.raises(kind) as caught:
+@pytest.mark.parametrize(("extra", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line(extra: list[str], message: str, run: Runs, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
         run(*extra)
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run" / NAME).exists()
 
 
-def test_files_of_other_stages_and_of_other_clips_are_refused(clip: ClipTowers, tiny_clip: Path, disturbed_depth: Path, trained: Path,
-                                                             tmp_path: Path) -> None:
+def test_settings_and_files_that_do_not_fit_are_refused(clip: ClipTowers, tiny_clip: Path, disturbed_depth: Path, trained: Path,
+                                                        tmp_path: Path) -> None:
     other = ClipTowers("clip2x-small", random_weights=True, seed=3)
-    for towers, file, message in ((clip, tiny_clip, "was written by stage pretrain_clip"), (clip, trained / NAME, "was written by stage adapt"),
-                                  (other, disturbed_depth, "has other weights; give that CLIP")):
+    cases: list[tuple[ClipTowers, Path | None, dict[str, Any], type, str]] = [
+        (clip, None, {}, InputError, r"model.checkpoint is not set; give depth_encoder.safetensors of pretrain-depth\."),
+        (clip, tmp_path / "nowhere.safetensors", {}, DataNotFoundError, "nowhere.safetensors"),
+        (clip, disturbed_depth, {"head": "mlp"}, InputError, "model.head is names or linear, .* got 'mlp', 0, None and 0"),
+        (clip, disturbed_depth, {"scale": 0.0}, InputError, "model.scale positive"),
+        (clip, disturbed_depth, {"draws": 1, "train_only": ["head"]}, InputError, "keeps what frozen towers say, and model.train_only tunes one"),
+        (clip, disturbed_depth, {"train_only": ["no_such_layer"]}, InputError, "no_such_layer"),
+        (clip, disturbed_depth, {"point_checkpoint": disturbed_depth}, CheckpointMismatchError, "was written by stage pretrain_depth"),
+        (clip, tiny_clip, {}, CheckpointMismatchError, "was written by stage pretrain_clip"),
+        (clip, trained / NAME, {}, CheckpointMismatchError, "was written by stage adapt"),
+        (other, disturbed_depth, {}, CheckpointMismatchError, "has other weights; give that CLIP"),
+    ]
+    for towers, file, settings, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            GDPATuning(towers, tmp_path / NAME, file, **settings)
+    for towers, file, message in ((other, trained / NAME, "has other weights; give that CLIP"),
+                                  (clip, disturbed_depth, "was written by stage pretrain_depth, it has no adapter; give adapter.safetensors")):
         with pytest.raises(CheckpointMismatchError, match=message):
-            GDPATuning(towers, tmp_path / NAME, file)
-    with pytest.raises(CheckpointMismatchError, match="has other weights; give that CLIP"):
-        ZeroShotClassification(other, tmp_path, adapted_checkpoint=trained / NAME)
-    with pytest.raises(CheckpointMismatchError, match="was written by stage pretrain_depth, it has no adapter; give adapter.safetensors"):
-        ZeroShotClassification(clip, tmp_path, adapted_checkpoint=disturbed_depth)
+            ZeroShotClassification(towers, tmp_path, adapted_checkpoint=file)
 
 
 def test_validating_alone_is_refused(run: Runs) -> None:

@@ -29,7 +29,8 @@ CONTRACT = {"dataset", "variant", "split", "method", "num_samples", "num_classes
             "by_range", "by_points", "none_of_these"}
 WITHOUT_CHECKPOINT = ["CLIP depth views r=0.02", "CLIP depth views r=0.045", "PointCLIP projection", "PointCLIP V2 projection"]
 TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
-TESTED_THERE = {"few_shot_points", "mini/few_shot_points",  # test_few_shot.py
+TESTED_THERE = {"adapt", "mini/adapt", "tune_gdpa", "mini/tune_gdpa",  # test_adapter_sweep.py, test_gdpa_tuning.py
+                "few_shot_points", "mini/few_shot_points",  # test_few_shot.py
                 "pretrain_depth", "mini/pretrain_depth", "mini/pretrain_depth_unseen",  # test_depth_pretraining.py
                 "pretrain_points", "mini/pretrain_points", "tune_depth", "mini/tune_depth",  # test_triplet_pretraining.py, ..._switches.py
                 "collect_proxies", "mini/collect_proxies"}  # test_proxy_collection.py

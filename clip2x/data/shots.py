@@ -86,16 +86,27 @@ def _check_shots(shots: Sequence[Shots]) -> None:
         raise InputError(f"model.shots must be different numbers of at least 1, or {ALL}, got [{', '.join(map(str, shots))}].")
 
 
-def _check_apart(test: PointCloudDataset, split: str) -> None:
-    """Refuse to draw shots from what is tested: the same official split, unless both are parts of it that share nothing."""
+def may_share_objects(data: PointCloudDataset, split: str) -> bool:
+    """Tell whether a split of the same variant may hold objects of a data set.
+
+    It does not if they belong to different official splits, are the two parts of one split, or disjoint ranges of one permutation.
+    """
     official, _, part = split.partition(":")
-    splits = test.variant.splits
+    splits = data.variant.splits
     if official not in splits:
-        return  # the reader says which there are
-    own, other = (splits[name].of or name for name in (test.official_split, official))
-    first, second = splits[test.official_split], splits[official]
-    ranges = first.of is not None and first.of == second.of and first.seed == second.seed and _apart(first, second)
-    if own == other and {part, test.part} != set(PARTS) and not ranges:
+        return False  # the reader says which there are
+    own, other = (splits[name].of or name for name in (data.official_split, official))
+    if own != other:
+        return False
+    if official == data.official_split:
+        return {part, data.part} != set(PARTS)
+    first, second = splits[data.official_split], splits[official]
+    return not (first.of is not None and first.of == second.of and first.seed == second.seed and _apart(first, second))
+
+
+def _check_apart(test: PointCloudDataset, split: str) -> None:
+    """Refuse to draw shots from what is tested."""
+    if may_share_objects(test, split):
         raise InputError(f"shots from {split!r} would be objects of the test set {test.manifest.name}/{test.variant_name}/{test.split}; "
                          "set model.train_split to another split.")
 

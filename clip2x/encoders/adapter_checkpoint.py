@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 
 from clip2x.adapters import build_adapter
 from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_clip, require_complete, require_layout, shapes_of
@@ -30,7 +31,7 @@ class AdapterCheckpoint:
     """A trained adapter, the encoders in front of it, and what its file says of them.
 
     adapter_state, tower_state, point_state: weights; the last one is empty where the adapter has no path of points. head: (C, E) trained class
-    weights; None where names of any words are compared. about: see `docs/checkpoints.md`. sha256, path: of the file.
+    weights of unit length; None where names of any words are compared. about: see `docs/checkpoints.md`. sha256, path: of the file.
     carries_clip: see `DepthCheckpoint`.
     """
 
@@ -64,7 +65,8 @@ def save_adapter_checkpoint(path: str | Path, encoder: AdaptedEncoder, clip: Cli
     visual: Any = towers.depth.tower
     state = {f"depth.{name}": tensor for name, tensor in visual.visual.state_dict().items()}
     state |= {f"adapter.{name}": tensor for name, tensor in encoder.adapter.state_dict().items()}
-    state |= {} if towers.points is None else {f"points.{name}": tensor for name, tensor in towers.points.state_dict().items()}
+    if towers.points is not None and POINTS in encoder.chosen:
+        state |= {f"points.{name}": tensor for name, tensor in towers.points.state_dict().items()}
     state |= {} if head is None else {"head": head}
     save_clip_file(path, state | carried_clip(clip), complete)
 
@@ -95,7 +97,9 @@ def as_adapter_checkpoint(weights: ClipWeights, path: str | Path) -> AdapterChec
     parts = {part: _below(weights.state, LIGHTNING[part] if lightning else part) for part in LIGHTNING}
     if not parts["adapter."] or not parts["depth."]:
         raise CheckpointMismatchError(f"{path}: lacks its {'adapter' if not parts['adapter.'] else 'depth encoder'}; write it again with {STAGE}.")
-    return AdapterCheckpoint(parts["adapter."], parts["depth."], parts["points."], weights.state.get("head"), about, weights.sha256, str(path),
+    head = weights.state.get("head")
+    head = None if head is None else functional.normalize(head.float(), dim=-1)  # training compares with unit rows
+    return AdapterCheckpoint(parts["adapter."], parts["depth."], parts["points."], head, about, weights.sha256, str(path),
                              any(name.startswith("clip.") for name in weights.state))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,12 +44,12 @@ class DualPathEncoder(nn.Module):
         self.num_views = tuple(1 if path == POINTS else depth.num_views for path in self.paths)
         self.embed_dim = clip.embed_dim
 
-    def forward(self, points: Float[Tensor, "B N 3"]) -> list[Tensor]:
-        """Encode clouds (unit sphere, object frame): raw features of every path, (B, V, E) float32 each."""
+    def forward(self, points: Float[Tensor, "B N 3"], num_real: Int64[Tensor, " B"] | None = None) -> list[Tensor]:
+        """Encode clouds (unit sphere, object frame): raw features of every path, (B, V, E) float32 each; `num_real`: see `thin_out`."""
         grey = self.depth.draw(points)
         features = [self.depth.encode_views(grey).float(), self._untouched[0].encode_views(grey).float()]
         if self.points is not None:
-            features.append(self.points(unit_sphere(thin_out(points, self.num_points))).float()[:, None])
+            features.append(self.points(unit_sphere(thin_out(points, self.num_points, num_real))).float()[:, None])
         return features
 
 
@@ -77,9 +77,9 @@ class AdaptedEncoder(nn.Module):
         self.towers, self.adapter, self.chosen = towers, adapter, tuple(chosen)
         self.embed_dim, self.num_views, self.draw = towers.embed_dim, towers.depth.num_views, towers.depth.draw
 
-    def forward(self, points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B E"]:
-        """Embed clouds (unit sphere, object frame) as unit vectors."""
-        return self.of_features(self.towers(points))
+    def forward(self, points: Float[Tensor, "B N 3"], num_real: Int64[Tensor, " B"] | None = None) -> Float[Tensor, "B E"]:
+        """Embed clouds (unit sphere, object frame) as unit vectors; `num_real`: see `thin_out`."""
+        return self.of_features(self.towers(points, num_real))
 
     def of_features(self, features: list[Tensor]) -> Float[Tensor, "B E"]:
         """Embed what the towers gave for some clouds."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 ALPHA, BETA = 1.0, 5.5  # third party: Tip-Adapter (arXiv:2111.03930), its starting values
-ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-BETAS = (1.0, 2.0, 5.5, 11.0, 22.0)
+ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+BETAS = (1.0, 2.0, 5.5, 11.0, 22.0, 44.0, 88.0)
 """Ours; the original searches 0.1 to 3 and 0.1 to 7 in 200 x 20 steps on labelled validation (or test) data."""
 
 

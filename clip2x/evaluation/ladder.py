@@ -157,7 +157,7 @@ class Ladder(nn.Module):
             own = unit_sphere(thin_out(points, self.num_points, num_real))
             embeds.append(functional.normalize(self.point_encoder(own).float(), dim=-1))
         if self.adapted is not None:
-            embeds.append(self.adapted(points))
+            embeds.append(self.adapted(points, num_real))
         if self.clip is not None:
             embeds.append(torch.zeros_like(embeds[0]))
             if image is not None and has_image is not None and bool(has_image.any()):

@@ -24,9 +24,9 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {  # manifest/variant/split
         Published("PointCLIP V2, ViT-B/32", 55.14, "its README; prompts and weights fitted to test labels; third party"),
     ),
     "scanobjectnn/obj_only/test": (
-        Published("PointCLIP", 10.5, OPENSHAPE),
+        Published("PointCLIP", 10.5, f"{OPENSHAPE}; on its own copy of 2,890 objects"),
         Published("CLIP2Point", 25.5, f"released checkpoint, {OPENSHAPE}; on its own copy of 2,890 objects"),
-        Published("PointCLIP V2", 42.2, OPENSHAPE),
+        Published("PointCLIP V2", 42.2, f"{OPENSHAPE}; on its own copy of 2,890 objects"),
     ),
     "nuscenes/v1.0-trainval/val": (
         Published("PointCLIP", 11.7, "CLIP2 (arXiv:2303.12417); its protocol of objects is not known"),

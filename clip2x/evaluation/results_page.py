@@ -31,7 +31,8 @@ def results_page(content: Mapping[str, Any], *, title: str, pictures: Sequence[t
     """
     rows, summary = list(content["results"]), content.get("summary")
     shown = [row for row in rows if not row.get("shots")] if summary else rows
-    sections = [_head(title, rows, content["provenance"]), *([_sweep(summary)] if summary else []), _pictures(pictures)]
+    sections = [_head(title, rows, content["provenance"]), *([_sweep(summary)] if summary else []), _differences(content.get("differences") or []),
+                _pictures(pictures)]
     sections += [_data_set(name, list(group)) for name, group in groupby(shown, key=_name)]
     return document(title, [*sections, _origin(rows, content["provenance"])])
 
@@ -97,6 +98,23 @@ def _sweep(summary: Sequence[Row]) -> str:
     return f"<h2>Over the number of shots</h2>{''.join(parts)}"
 
 
+def _differences(found: Sequence[Row]) -> str:
+    """Lay out how much one method is better than the others, draw by draw."""
+    parts = []
+    for name, group in groupby(found, key=_name):
+        items = list(group)
+        shots = list(dict.fromkeys(item["shots"] for item in items))
+        lines = []
+        for other in dict.fromkeys(item["over"] for item in items):
+            own = {item["shots"]: item for item in items if item["over"] == other}
+            cells = [f"{100 * own[number]['mean']:+.1f}{'*' if own[number]['beyond_spread'] else ''} "
+                     f'<span class="soft">±{100 * own[number]["spread"]:.1f}</span>' if number in own else "-" for number in shots]
+            lines.append([text(other), *cells])
+        parts.append(f"<h3>{text(name)}</h3>" + table([f"{items[0]['method']} minus", *map(str, shots)], lines))
+    about = "<p class='soft'>Class mean in points, mean over draws and the spread of one draw; * the mean exceeds the spread.</p>"
+    return f"<h2>Draw by draw</h2>{about}{''.join(parts)}" if parts else ""
+
+
 def _with_spread(found: Row | None) -> str:
     if found is None:
         return "-"
@@ -125,7 +143,8 @@ def _data_set(name: str, rows: Sequence[Row]) -> str:
 
 def _published(name: str, rows: Sequence[Row]) -> str:
     found = PUBLISHED.get(name, ())
-    if not found or any(row["protocol"].get("profile") == "mini" for row in rows):
+    said = rows[0]["protocol"]
+    if not found or said.get("profile") == "mini" or said.get("data") != "files" or said.get("limit") is not None:
         return ""
     lines = [[text(item.method), f"{item.top1:.1f} %", text(item.source)] for item in found]
     return "<h3>Published, top-1</h3>" + table(["method", "top-1", "source and protocol"], lines)
@@ -159,8 +178,8 @@ def _confusion(row: Row) -> str:
             if count:
                 across = left + CELL_PX * column
                 parts.append(f'<g><title>{text(label)} called {text(names[column])}: {count}</title><rect class="bar" x="{across}" y="{down}" '
-                             f'width="{CELL_PX}" height="{CELL_PX}" opacity="{0.1 + 0.6 * count / total:.2f}"/><text x="{across + CELL_PX / 2}" y="{down + 13}" '
-                             f'text-anchor="middle" font-size="9" fill="currentColor">{count}</text></g>')
+                             f'width="{CELL_PX}" height="{CELL_PX}" opacity="{0.1 + 0.6 * count / total:.2f}"/><text x="{across + CELL_PX / 2}" '
+                             f'y="{down + 13}" text-anchor="middle" font-size="9" fill="currentColor">{count}</text></g>')
     frame = f'<rect x="{left}" y="0" width="{side}" height="{side}" class="grid"/></svg>'
     return f'<div><p class="soft">Rows: what objects are. Columns, in the same order: what they are called.</p>{"".join(parts)}{frame}</div>'
 

@@ -96,14 +96,13 @@ def differences(rows: Sequence[dict[str, Any]], method: str, metric: str = "clas
         over = _over_seeds(values)
         mean, spread = float(over["mean"] or 0.0), float(over["spread"] or 0.0)
         half = float(student.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
-        found.append({**dict(zip(("dataset", "variant", "split", "over", "shots"), key, strict=True)), "mean": mean, "spread": spread,
-                      "interval": [mean - half, mean + half], "beyond_spread": abs(mean) > spread, "num_draws": len(values)})
+        found.append({"method": method, **dict(zip(("dataset", "variant", "split", "over", "shots"), key, strict=True)), "mean": mean,
+                      "spread": spread, "interval": [mean - half, mean + half], "beyond_spread": abs(mean) > spread, "num_draws": len(values)})
     return found
 
 
-def print_differences(rows: Sequence[dict[str, Any]], method: str) -> None:
-    """Print how much a method is better than the others, and whether that is more than the draws differ."""
-    found = differences(rows, method)
+def print_differences(found: Sequence[dict[str, Any]], method: str) -> None:
+    """Print how much a method is better than the others (what `differences` gave), and whether that is more than the draws differ."""
     console = Console(width=None if sys.stdout.isatty() else LINE_WIDTH)
     shots = _ascending({item["shots"] for item in found})
     table = Table(title=f"{method} minus the others, class mean in points, draw by draw: mean ±spread; * = the mean exceeds the spread",

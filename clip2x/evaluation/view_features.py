@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clip2x.errors import BadFileError, CheckpointMismatchError
-from clip2x.storage import atomic_path
+from clip2x.storage import atomic_path, remove_stale
 
-VERSION = 1  # raise it when a change of the code alters features
+VERSION = 2  # raise it when a change of the code alters features
 
 
 class ViewFeatureCache:
-    """Features of batches of clouds, each batch in a file that is named by what the clouds, the towers and their settings are.
+    """Features of clouds, found by what a cloud, the towers and their settings are, whatever batch and order it comes in.
 
-    A file that stands under a name that is not its own (copied there from another run) is refused; a run that was stopped goes on.
+    Each call that finds new clouds writes one file with them, so a run that was stopped goes on behind its last batch, and processes may share the
+    folder. Files of other towers or settings lie in other folders; one that was copied from there is refused.
 
     Args:
         towers: Clouds (B, N, 3) -> a list of (B, V, E).
@@ -35,40 +37,72 @@ class ViewFeatureCache:
     """
 
     def __init__(self, towers: nn.Module, folder: Path, about: dict[str, Any], autocast: Callable[[], Any]) -> None:
-        self.towers, self.folder, self.autocast = towers, Path(folder), autocast
+        self.towers, self.autocast = towers, autocast
         self.about = json.dumps({"version": VERSION, **about}, sort_keys=True)
+        self.folder = Path(folder) / hashlib.sha256(self.about.encode()).hexdigest()[:16]
         self.num_encoded = 0
+        self._places: dict[str, tuple[Path, int]] = {}  # a cloud's hash -> its file and row there
+        self._seen: set[Path] = set()
 
     def features(self, points: Tensor) -> list[Tensor]:
         """Encode clouds (B, N, 3), unit sphere, object frame, or read what they gave before; float32, on the CPU.
 
         Raises:
             BadFileError: If a kept file is damaged.
-            CheckpointMismatchError: If it holds features by other weights or of other clouds.
+            CheckpointMismatchError: If it holds features by other weights or settings.
         """
-        clouds = hashlib.sha256(points.cpu().contiguous().numpy().tobytes()).hexdigest()
-        key = json.dumps([clouds, list(points.shape), self.about])
-        path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
-        if path.exists():
-            return self._read(path, key)
-        with torch.inference_mode(False), torch.no_grad(), self.autocast():
-            features = [part.float().cpu().contiguous() for part in self.towers(points)]
-        self.num_encoded += len(points)
+        names = [hashlib.sha256(cloud.numpy().tobytes()).hexdigest() for cloud in points.detach().cpu().float().contiguous()]
+        if any(name not in self._places for name in names):
+            self._look()
+        new = [place for place, name in enumerate(names) if name not in self._places]
+        fresh: list[Tensor] = []
+        if new:
+            with torch.inference_mode(False), torch.no_grad(), self.autocast():
+                fresh = [part.float().cpu().contiguous() for part in self.towers(points[new].clone())]
+            self.num_encoded += len(new)
+            self._write([names[place] for place in new], fresh)
+        if len(new) == len(names):
+            return fresh
+        rows = self._read({self._places[name][0] for name in names})
+        return [torch.stack(path) for path in zip(*(rows[name] for name in names), strict=True)]
+
+    def _write(self, names: list[str], features: list[Tensor]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{hashlib.sha256(''.join(names).encode()).hexdigest()[:32]}.safetensors"
         with atomic_path(path) as temporary:
-            save_file({f"path{number}": part for number, part in enumerate(features)}, temporary, metadata={"key": key})
-        return features
+            save_file({f"path{number}": part for number, part in enumerate(features)}, temporary,
+                      metadata={"about": self.about, "clouds": json.dumps(names)})
+        self._seen.add(path)
+        self._places.update((name, (path, row)) for row, name in enumerate(names))
 
-    def of_all(self, points: Tensor, batch_size: int, device: torch.device, progress: Callable[[Sequence[Tensor]], Any] = list) -> list[Tensor]:
-        """Encode many clouds batch by batch; `progress` wraps the batches, as tqdm does."""
-        parts = [self.features(part.to(device)) for part in progress(torch.split(points, batch_size))]
-        return [torch.cat(path) for path in zip(*parts, strict=True)]
+    def _look(self) -> None:
+        """Look at files that are new in the folder."""
+        if not self._seen:
+            remove_stale(self.folder)
+        for path in sorted(set(self.folder.glob("[!.]*.safetensors")) - self._seen):
+            with _opened(path) as file:
+                metadata = file.metadata() or {}
+                if metadata.get("about") != self.about:
+                    raise CheckpointMismatchError(f"{path}: holds view features by other weights or settings; delete it.")
+                self._places.update((name, (path, row)) for row, name in enumerate(json.loads(metadata["clouds"])))
+            self._seen.add(path)
 
-    def _read(self, path: Path, key: str) -> list[Tensor]:
-        try:
-            with safe_open(path, "pt") as file:
-                if (file.metadata() or {}).get("key") != key:
-                    raise CheckpointMismatchError(f"{path}: holds features by other weights or of other clouds; delete {self.folder}.")
-                return [file.get_tensor(f"path{number}") for number in range(len(file.keys()))]
-        except (SafetensorError, OSError) as error:
-            raise BadFileError(f"{path}: kept view features cannot be read ({error}); delete it.") from error
+    def _read(self, paths: set[Path]) -> dict[str, list[Tensor]]:
+        """Read files whole; what a cloud's paths hold, by its hash."""
+        found: dict[str, list[Tensor]] = {}
+        for path in sorted(paths):
+            with _opened(path) as file:
+                parts = [file.get_tensor(f"path{number}") for number in range(len(file.keys()))]
+                for row, name in enumerate(json.loads(file.metadata()["clouds"])):
+                    found[name] = [part[row] for part in parts]
+        return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a kept file; any damage is an error of ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise BadFileError(f"{path}: kept view features cannot be read ({error}); delete it.") from error

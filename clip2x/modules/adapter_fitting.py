@@ -86,7 +86,8 @@ def fit_adapter(make: Callable[[], nn.Module], paths: Sequence[Float[Tensor, "..
         torch.manual_seed(seed)
         model = make().to(device).train()
         optimizer = training.build_optimizer(list(model.parameters()))
-        features, truth = [path.clone().to(device) for path in paths], labels.to(device)
+        # clones: tensors that were made in inference mode cannot take part in a backward pass
+        features, truth, names = [path.clone().to(device) for path in paths], labels.clone().to(device), names.clone()
         count = len(truth)
         starts = [start for start in range(0, count, training.batch_size) if count - start > 1]
         schedule = CosineAnnealingLR(optimizer, training.epochs * max(len(starts), 1)) if training.cosine else None

@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from clip2x.adapters import AdapterSettings, GatedFusion, InterViewAdapter, released_dpa
 from clip2x.data.shots import ALL
-from clip2x.encoders.adapter_checkpoint import gate_start, save_adapter_checkpoint, towers_of
+from clip2x.encoders.adapter_checkpoint import LEAST_START, gate_start, save_adapter_checkpoint, towers_of
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
 from clip2x.encoders.dual import CLIP, DEPTH, POINTS, AdaptedEncoder
 from clip2x.encoders.point_checkpoint import read_point_checkpoint, require_coordinates
 from clip2x.errors import InputError
-from clip2x.evaluation.cache_model import fit_cache, joined_views, mean_of_views
+from clip2x.evaluation.cache_model import ALPHA, ALPHAS, BETA, BETAS, fit_cache, joined_views, mean_of_views
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.gates import draw_gates, mean_gates
 from clip2x.evaluation.linear_probe import FIXED_STRENGTH, STRENGTHS, fit_probe
@@ -83,6 +83,8 @@ class AdapterSweep(ShotSweep):
         self.towers = towers_of(self.depth, clip, self.points)
         self.adapter, self.recipe = adapter or AdapterSettings(), training or AdapterTraining()
         self.full_recipe = self.recipe if full_epochs is None else replace(self.recipe, epochs=full_epochs)
+        if self.points is None and THIRD in (methods or []):
+            raise InputError(f"model.methods has {THIRD!r}, which needs model.point_checkpoint.")
         self.methods = [name for name in ADAPTERS if name in (methods or ADAPTERS) and (name != THIRD or self.points is not None)]
         self.templates = templates
         about = {"clip": clip.content_sha256, "depth": self.depth.sha256, "points": None if self.points is None else self.points.sha256,
@@ -146,7 +148,7 @@ class AdapterSweep(ShotSweep):
             if settings is None:
                 return InterViewAdapter(self.towers.depth.num_views, self.towers.embed_dim)
             views = [self.towers.num_views[self.towers.paths.index(path)] for path in paths]
-            start = gate_start(self.depth, self.points, paths)
+            start = None if name == DPA else gate_start(self.depth, self.points, paths)
             return GatedFusion(views, self.towers.embed_dim, settings, start)
 
         return fit_adapter(make, [shots[path] for path in paths], draw.labels, measured.names[0].to(self.device), recipe,
@@ -175,7 +177,7 @@ class AdapterSweep(ShotSweep):
         both = (DEPTH, CLIP)
         plans: dict[str, tuple[tuple[str, ...], AdapterSettings | None, AdapterTraining]] = {
             GDPA: (both, self.adapter, training),
-            NO_GATE: (both, replace(self.adapter, gate="mean"), training),
+            NO_GATE: (both, replace(self.adapter, gate="mean"), training),  # fixed where the learnt one starts
             SCALAR: (both, replace(self.adapter, gate="scalar"), training),
             PLAIN: (both, replace(self.adapter, residual=False), training),
             DEPTH_ONLY: ((DEPTH,), self.adapter, training),
@@ -188,38 +190,59 @@ class AdapterSweep(ShotSweep):
 
     def _keep(self, measured: MeasuredSet, draw: Draw) -> None:
         """Write GDPA of the first test set, the most shots and the first seed."""
-        if measured.data is not self._data_sets()[0] or (draw.shots, draw.seed) != (measured.source.shots[-1], self.seeds[0]):
+        wanted = (measured.source.shots[-1], self.seeds[0])
+        if GDPA not in self.methods or measured.data is not self._data_sets()[0] or (draw.shots, draw.seed) != wanted:
             return
         model = self._trained(GDPA, {path: draw.encoded(path) for path in self.towers.paths}, measured, draw)
         encoder = AdaptedEncoder(self.towers, cast(GatedFusion, model))
         source = measured.source
         about = {
             "encoder": self.depth.about["encoder"], "scale": self.clip.logit_scale, "templates": list(self._templates(measured.data)),
-            "class_names": list(measured.data.class_names), "points": None, "mined": {}, "unseen_names": [], "seed": draw.seed, "commit": commit(),
+            "class_names": list(measured.data.class_names), "points": None, "mined": self._mined_by((DEPTH, CLIP)),
+            "unseen_names": [], "seed": draw.seed, "commit": commit(),
             "trained_with": f"all labels of {source.name}" if draw.shots == ALL else f"{draw.shots} labelled clouds of every class of {source.name}",
-            "selected_on": "nothing: the last epoch", "notes": [], "ensemble": None, "precision": self.clip.precision,
+            "trained_on": {"data": source.name, "shots": draw.shots, "seed": draw.seed}, "selected_on": "nothing: the last epoch", "notes": [],
+            "ensemble": None, "precision": self.clip.precision,
             "depth_checkpoint_sha256": self.depth.sha256,
         }
         save_adapter_checkpoint(self.output / "adapter.safetensors", encoder, self.clip, about)
 
     def _method(self, name: str) -> Method:
-        notes = [] if self.points is None or "CLIP2" not in name.replace("CLIP2Point", "") else [f"{name}: with the point encoder of CLIP2; ours."]
-        said = protocol(name, projection="clip2point", views=self.towers.depth.draw.views, num_views=self.towers.depth.num_views,
-                        point_radius=self.towers.depth.draw.point_radius, depth_checkpoint_sha256=self.depth.sha256,
-                        selected_on=None if name.startswith(ZERO_SHOT) else "nothing: the last epoch", notes=notes)
-        return Method(name, {}, said)
+        paths = self._paths_of(name)
+        draw, with_points = self.towers.depth.draw, POINTS in paths and self.points is not None
+        views = {"projection": "clip2point", "views": draw.views, "num_views": draw.num_views, "point_radius": draw.point_radius,
+                 "normalise_colours": draw.normalise_colours, "depth_checkpoint_sha256": self.depth.sha256} if paths != (POINTS,) else {}
+        points = {"point_checkpoint_sha256": cast(Any, self.points).sha256, "num_points_of_encoder": self.towers.num_points} if with_points else {}
+        selected = "nothing: the last epoch" if name in ADAPTERS else None
+        notes = [f"{name}: with the point encoder of CLIP2; ours."] if with_points and len(paths) > 1 else []
+        return Method(name, {}, protocol(name, **views, **points, selected_on=selected, notes=notes), mined=self._mined_by(paths))
+
+    def _paths_of(self, name: str) -> tuple[str, ...]:
+        """Say which paths a row rests on."""
+        others = {CLIP2_ZERO: (POINTS,), CLIP2_PROBE: self.towers.paths, THIRD: self.towers.paths, ZERO_SHOT: (DEPTH,), CACHE: (DEPTH,),
+                  DEPTH_ONLY: (DEPTH,), CLIP_ONLY: (CLIP,), POINTCLIP: (CLIP,)}
+        return others.get(name, (DEPTH, CLIP))
+
+    def _prompts(self, data: Any, name: str) -> list[list[str]]:
+        own = [list(cast(Any, self.points).about["templates"])] if name == CLIP2_ZERO else [list(self._templates(data))]
+        return own
+
+    def _mined_by(self, paths: Sequence[str]) -> dict[str, Any]:
+        """Say which frames the encoders of some paths were trained on, see `transduction.mined_frames`."""
+        depth = self.depth.about.get("mined") or {} if DEPTH in paths else {}
+        return {**depth, **(self.points.about.get("mined") or {} if self.points is not None and POINTS in paths else {})}
 
     def _settings(self) -> list[Any]:
         points = None if self.points is None else self.points.sha256
         return [self.depth.sha256, points, asdict(self.adapter), asdict(self.recipe), self.full_recipe.epochs, self.methods, STRENGTHS,
-                FIXED_STRENGTH]
+                FIXED_STRENGTH, ALPHA, BETA, ALPHAS, BETAS, LEAST_START]
 
     def _about_encoder(self) -> dict[str, Any]:
         return {name: None if file is None else {"sha256": file.sha256, "about": file.about}
                 for name, file in (("depth_checkpoint", self.depth), ("point_checkpoint", self.points))}
 
     def _mined(self) -> Any:
-        return {} if self.points is None else self.points.about.get("mined") or {}
+        return self._mined_by(self.towers.paths)
 
     def _draw(self, results: list[dict[str, Any]]) -> None:
         picture = draw_gates([row for row in results if row["method"] == GDPA])

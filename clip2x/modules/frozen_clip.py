@@ -84,13 +84,16 @@ class FrozenClipTraining(LightningModule):
         Raises:
             InputError: For 16-bit weights, accumulated gradients, or a batch of one.
         """
-        if str(self.trainer.precision) in ("bf16-true", "16-true"):
-            raise InputError(f"--trainer.precision {self.trainer.precision} would hold the weights in 16 bits; use bf16-mixed, 16-mixed or 32-true.")
+        self._check_precision()
         if (parts := self.trainer.accumulate_grad_batches) != 1:
             raise InputError(f"--trainer.accumulate_grad_batches {parts} would contrast each part of a batch alone, which is another loss; "
                              "use more devices or a smaller data.batch_size.")
         if (size := self._data.global_batch_size) < 2:
             raise InputError(f"data.batch_size is {size}: contrast needs at least 2 {what} in a step.")
+
+    def _check_precision(self) -> None:
+        if str(self.trainer.precision) in ("bf16-true", "16-true"):
+            raise InputError(f"--trainer.precision {self.trainer.precision} would hold the weights in 16 bits; use bf16-mixed, 16-mixed or 32-true.")
 
     def _check_finite(self, scores: Tensor, encoder: str) -> None:
         if not bool(scores.isfinite().all()):

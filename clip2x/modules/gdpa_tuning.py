@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from clip2x.adapters import AdapterSettings, GatedFusion
 from clip2x.data.clouds import LabelledClouds
 from clip2x.data.samplers import SampleKey
+from clip2x.data.shots import may_share_objects
 from clip2x.encoders.adapter_checkpoint import STAGE, gate_start, save_adapter_checkpoint, towers_of
 from clip2x.encoders.checkpoint_parts import describe_clip
 from clip2x.encoders.clip import ClipTowers
@@ -92,6 +93,7 @@ class GDPATuning(FrozenClipTraining):
         self.val: float | None = None
         self._scores: dict[int, list[Scores]] = {}
         self._kept: list[list[Tensor]] = []
+        self._cache: ViewFeatureCache | None = None
         self._freeze()
 
     def setup(self, stage: str) -> None:
@@ -101,17 +103,20 @@ class GDPATuning(FrozenClipTraining):
             InputError: If they do not.
         """
         self._check_start(stage)
+        self._check_precision()
         train, val = self._data.train_set, self._data.val_set
         if not isinstance(train, LabelledClouds):
             raise InputError(f"data.train must be LabelledClouds for this stage, got {type(train).__name__}.")
         if val is None:
             raise InputError("data.val is not set, so nothing chooses the checkpoint; give a part of the training list, e.g. train:val.")
-        if val.class_names != train.class_names:
-            raise InputError("data.train and data.val have different classes; take two parts of one data set.")
+        _check_selection(train, val)
         if missing := [name for place, name in enumerate(train.class_names) if place not in set(train.labels.tolist())]:
             raise InputError(f"data.train has no cloud of {', '.join(missing[:5])}: nothing can be learnt of it; take a larger part.")
-        if train.augmentations and self.draws == 1:
-            raise InputError("model.draws 1 would keep one augmented copy of every cloud for all epochs; take several draws, 0, or no augmentation.")
+        if (train.augmentations or train.data.num_points > train.num_points) and self.draws == 1:
+            raise InputError("model.draws 1 would keep one copy of every cloud for all epochs, but augmentation or pool_points draw it anew in each; "
+                             "take several draws, or 0.")
+        if self.encoder.adapter.settings.norm == "batch" and self.trainer.world_size > 1:
+            self._synchronise()
         if self.head_kind == "linear":
             names = class_embeddings(self.clip, train.class_names, train.manifest.templates(self.templates), cache=self._names_folder)
             self.head = nn.Parameter(names.clone().float())
@@ -133,7 +138,8 @@ class GDPATuning(FrozenClipTraining):
     def training_step(self, batch: PointBatch, batch_idx: int) -> Tensor:
         """Encode, fuse, compare with the names."""
         self._check_last_loss()
-        torch.manual_seed(hash((self._data.seed, self.global_step, self.global_rank)) % 2**63)  # dropout is the same in a resumed run
+        draw_key = self._data.seed, self.global_step, int(batch["index"][0]), self.global_rank
+        torch.manual_seed(hash(draw_key) % 2**63)  # dropout is the same in a resumed run
         if self._kept:
             draw = self.global_step // self._data.steps_per_epoch % self.draws
             features = [path[batch["index"].cpu()].to(self.device) for path in self._kept[draw]]
@@ -154,7 +160,7 @@ class GDPATuning(FrozenClipTraining):
 
     def validation_step(self, batch: PointBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Compare clouds with the names of their set."""
-        features = self.encoder.towers(batch["points"])
+        features = self._features(batch["points"])
         embeds = self.encoder.of_features(features).float()
         names = self._classes()
         if dataloader_idx:
@@ -194,6 +200,25 @@ class GDPATuning(FrozenClipTraining):
         chosen = "" if about["val_class_mean"] is None else f", class mean {100 * about['val_class_mean']:.1f} on data.val"
         print(f"adapter: {self.output} (step {about['steps']} of {self.trainer.max_steps}{chosen})")
 
+    def _features(self, points: Tensor) -> list[Tensor]:
+        """Let the towers see clouds that stay the same: once, where what they say is kept."""
+        if self._cache is None:
+            return self.encoder.towers(points)  # type: ignore[no-any-return]
+        return [path.to(self.device) for path in self._cache.features(points)]
+
+    def _synchronise(self) -> None:
+        """Let batch normalisation see the clouds of all processes.
+
+        Raises:
+            InputError: If they do not run on CUDA, or a process has a single cloud in a step.
+        """
+        if self.trainer.strategy.root_device.type != "cuda":
+            raise InputError("model.adapter.norm batch is synchronised between processes on CUDA only; use one process, or norm layer or none.")
+        if self._data.global_batch_size < 2 * self.trainer.world_size:
+            raise InputError(f"batch normalisation needs two clouds in each of the {self.trainer.world_size} processes; raise data.batch_size "
+                             f"({self._data.global_batch_size}).")
+        self.encoder.adapter = nn.SyncBatchNorm.convert_sync_batchnorm(self.encoder.adapter)  # type: ignore[no-untyped-call]
+
     def _classes(self) -> Tensor:
         return self.names if self.head is None else functional.normalize(self.head, dim=-1)
 
@@ -203,6 +228,7 @@ class GDPATuning(FrozenClipTraining):
         about = {"clip": self.clip.content_sha256, "depth": self.depth.sha256, "points": None if self.points is None else self.points.sha256,
                  "encoder": self.depth.about["encoder"], "precision": str(self.trainer.precision)}
         cache = ViewFeatureCache(self.encoder.towers, self.output.parent / "view_features", about, self.trainer.precision_plugin.forward_context)
+        self._cache = cache
         kept = []
         for draw in range(self.draws):
             parts = torch.split(torch.arange(len(train)), self._data.batch_size)
@@ -226,11 +252,14 @@ class GDPATuning(FrozenClipTraining):
         train = self._data.train_set
         shots = "all labels" if train.data.shots is None else f"{train.data.shots} labelled clouds of every class"
         said = None if self.points is None else self.points.about["encoder"]
+        mined = {**(self.depth.about.get("mined") or {}), **({} if self.points is None else self.points.about.get("mined") or {})}
         return {
             "encoder": self.depth.about["encoder"], "scale": self.scale, "templates": list(train.manifest.templates(self.templates)),
-            "class_names": list(train.class_names), "points": said, "mined": {} if self.points is None else self.points.about.get("mined") or {},
+            "class_names": list(train.class_names), "points": said, "mined": mined,
             "unseen_names": [], "seed": self._data.seed, "commit": commit(), "ensemble": None, "precision": str(self.trainer.precision),
             "trained_with": f"{shots} of {train.manifest.name}/{train.data.variant_name}/{train.data.split}", "steps": self.trainer.global_step,
+            "trained_on": {"data": f"{train.manifest.name}/{train.data.variant_name}/{train.data.split}", "shots": train.data.shots or "all",
+                           "seed": self._data.seed},
             "val_class_mean": self.val, "selected_on": "the class mean on data.val", "notes": list(train.notes), "head": self.head_kind,
             "depth_checkpoint_sha256": self.depth.sha256, "stage": STAGE, "adapter": self.encoder.adapter.describe(),
             "paths": list(self.encoder.chosen), **describe_clip(self.clip),
@@ -242,3 +271,21 @@ class GDPATuning(FrozenClipTraining):
         settings |= {"depth encoder": self.depth.sha256, "point encoder": None if self.points is None else self.points.sha256,
                      "adapter": asdict(self.encoder.adapter.settings), "steps": self.trainer.max_steps}
         return {key: str(value) for key, value in settings.items()}
+
+
+def _check_selection(train: LabelledClouds, val: Any) -> None:
+    """Refuse to choose a checkpoint by test data or by the training data itself.
+
+    Raises:
+        InputError: If `data.val` is no part of the training list that `data.train` leaves out.
+    """
+    if not isinstance(val, LabelledClouds) or val.class_names != train.class_names:
+        raise InputError("data.val must be LabelledClouds with the classes of data.train; take two parts of one training list.")
+    own, chosen = train.data, val.data
+    same = own.manifest.name == chosen.manifest.name and own.variant_name == chosen.variant_name
+    splits = own.variant.splits
+    official = [splits[data.official_split].of or data.official_split for data in (own, chosen)] if same else []
+    if not same or official[0] != official[1] or may_share_objects(chosen, own.split):
+        raise InputError(f"data.val is {chosen.manifest.name}/{chosen.variant_name}/{chosen.split}, which must be a part of the training list that "
+                         f"data.train ({own.manifest.name}/{own.variant_name}/{own.split}) leaves out, e.g. train:fit and train:val: it chooses the "
+                         "checkpoint.")

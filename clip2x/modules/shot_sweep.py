@@ -26,7 +26,7 @@ from clip2x.evaluation.methods import Method
 from clip2x.evaluation.metrics import merge_columns
 from clip2x.evaluation.results_page import write_results_page
 from clip2x.evaluation.rows import Naming, SetScores, rows_of_set
-from clip2x.evaluation.shots_report import curves_of, print_differences, print_few_shot, summaries
+from clip2x.evaluation.shots_report import curves_of, differences, print_differences, print_few_shot, summaries
 from clip2x.evaluation.transduction import mined_frames
 from clip2x.provenance import commit, hardware, versions
 from clip2x.storage import atomic_path, check_writable, remove_stale
@@ -147,6 +147,10 @@ class ShotSweep(LightningModule):
 
     def _templates(self, data: Any) -> tuple[str, ...]:
         raise NotImplementedError
+
+    def _prompts(self, data: Any, name: str) -> list[list[str]]:
+        """List the prompts of a method, by encoder."""
+        return [list(self._templates(data))]
 
     def _without_shots(self, measured: MeasuredSet) -> list[Scored]:
         """Score without shots; the first one is `zero-shot`, which all are compared with."""
@@ -271,7 +275,7 @@ class ShotSweep(LightningModule):
             "shots_from_mined_frames": mined,
         }
         seen = [f"shots from {source.name}: {mined}; their labels are new to the encoder, their frames are not."] if mined else []
-        prompts = {item.method: [list(self._templates(data))] for item in scored}
+        prompts = {item.method: self._prompts(data, item.method) for item in scored}
         cosines = torch.stack([item.scores for item in scored], dim=1)
         return rows_of_set(data, SetScores.of({**measured.columns, "cosines": cosines}), methods, Naming(), prompts, said=said, notes=seen,
                            seed=data.seed)
@@ -291,14 +295,15 @@ class ShotSweep(LightningModule):
             **self._about_encoder(), "manifest_sha256": {data.manifest.name: data.manifest.sha256 for data in self._data_sets()},
             "config": getattr(self.trainer, "clip2x_config", None),  # None where no command line made the trainer
         }
-        content = {"results": results, "summary": summary, "provenance": provenance}
+        found = [] if self.differences_of is None else differences(results, self.differences_of)
+        content = {"results": results, "summary": summary, "differences": found, "provenance": provenance}
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         mini = "mini: small CLIP trained on generated pictures; these figures are not comparable with papers." if self.profile == "mini" else ""
         notes = [note for row in results for note in row["protocol"]["notes"]]
         print_few_shot(summary, profile=self.profile, notes=[*notes, *([mini] if mini else [])], title=self.title)
-        if self.differences_of is not None and len(self.seeds) > 1:
-            print_differences(results, self.differences_of)
+        if found:
+            print_differences(found, str(self.differences_of))
         shown = [item for item in summary if self.drawn is None or item["method"] in self.drawn]
         picture = draw_curves(curves_of(shown), "class mean", f"profile {self.profile}; {self.title}; bars: spread over {len(self.seeds)} seeds")
         with atomic_path(self.output / "accuracy_over_shots.png") as temporary:

@@ -11,6 +11,7 @@ from lightning import LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from clip2x.data.shots import may_share_objects
 from clip2x.encoders.adapter_checkpoint import read_adapter_checkpoint
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
@@ -18,6 +19,7 @@ from clip2x.encoders.point_checkpoint import read_point_checkpoint
 from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings, unknown_words
 from clip2x.evaluation.ladder import Ladder
+from clip2x.evaluation.methods import ADAPTED
 from clip2x.evaluation.metrics import merge_columns, plain_name
 from clip2x.evaluation.report import print_results, write_results
 from clip2x.evaluation.results_page import write_results_page
@@ -135,6 +137,8 @@ class ZeroShotClassification(LightningModule):
         with_pictures = scores.has_image is not None and bool(scores.has_image[scores.labels >= 0].any())
         methods = [method for method in self.ladder.methods if with_pictures or not method.uses_image]
         notes = [*data.notes, *([f"{unread} of {len(data):,} samples could not be read and are left out."] if unread else [])]
+        if self.adapted is not None and (said := _seen_labels(self.adapted.about.get("trained_on"), data)):
+            notes.append(said)
         naming = Naming(*self._apart_names(), unknown_words(self.clip, list(data.class_names)))
         prompts = {method.name: [list(self._templates(data, position)) for position in method.factors] for method in methods}
         return rows_of_set(data, scores, methods, naming, prompts, said=self._protocol(data), notes=notes, seed=self.seed)
@@ -211,6 +215,16 @@ def _check_apart(apart: list[str], class_names: list[str]) -> None:
             near = difflib.get_close_matches(plain_name(name), known, n=3)
             raise InputError(f"model.apart names {name!r}, which no test set has; " + (f"near it are {', '.join(known[item] for item in near)}."
                              if near else "give class names of the test sets."))
+
+
+def _seen_labels(trained_on: Any, data: Any) -> str | None:
+    """Say so where an adapter was trained with labels of clouds that it is evaluated on."""
+    if not isinstance(trained_on, dict):
+        return None
+    manifest, variant, split = str(trained_on["data"]).split("/")
+    if (manifest, variant) != (data.manifest.name, data.variant_name) or not may_share_objects(data, split):
+        return None
+    return f"{ADAPTED}: was trained with labels of {trained_on['data']}, which may be those of these clouds: its figure is not one of unseen clouds."
 
 
 def _source(data: Any) -> str:
