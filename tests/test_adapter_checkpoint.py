@@ -142,10 +142,11 @@ def test_an_adapter_comes_back_as_it_was(paths: tuple[str, ...], kind: str, smal
 
 @pytest.mark.parametrize("settings", [released_dpa(), AdapterSettings(gate="scalar", norm="layer", dropout=0.0, residual=False)])
 def test_all_kinds_of_adapters_come_back(settings: AdapterSettings, small: ClipTowers, tmp_path: Path) -> None:
-    """Running statistics too, and with a point encoder beside the towers that the adapter does not listen to."""
+    """Running statistics and fixed weights of the paths too, and with a point encoder beside the towers that the adapter does not listen to."""
     encoder = make_encoder(small, BOTH, settings, points=True)
-    again = adapted_encoder_of(read_adapter_checkpoint(write("safetensors", tmp_path / "adapter", encoder, small)), small)
-    assert again.adapter.settings == settings and again.towers.points is None
+    stored = read_adapter_checkpoint(write("safetensors", tmp_path / "adapter", encoder, small))
+    again = adapted_encoder_of(stored, small)
+    assert not stored.point_state and again.adapter.settings == settings and again.towers.points is None
     assert torch.equal(again(unit_sphere(POINTS)), encoder(unit_sphere(POINTS)))
 
 
@@ -191,10 +192,12 @@ def test_a_recogniser_from_the_file_alone_equals_its_parts(paths: tuple[str, ...
 
 @KINDS
 def test_a_trained_head_knows_its_classes_only(kind: str, small: ClipTowers, tmp_path: Path) -> None:
-    encoder, head = make_encoder(small), functional.normalize(torch.randn(2, 32, generator=torch.Generator().manual_seed(1)), dim=-1)
-    path = write(kind, tmp_path / "adapter", encoder, small, head)
-    stored = read_adapter_checkpoint(path)
-    assert stored.head is not None and torch.equal(stored.head, head)
+    """Lightning's files hold the weights as they are trained, of any length; they count as unit vectors."""
+    """Training compares with rows of unit length, Lightning keeps them as they are."""
+    encoder, raw = make_encoder(small), torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
+    path = write(kind, tmp_path / "adapter", encoder, small, raw)
+    stored, head = read_adapter_checkpoint(path), functional.normalize(raw, dim=-1)
+    assert stored.head is not None and torch.allclose(stored.head, head)
     recognizer, embeds = clip2x.load(path, device="cpu"), encoder(unit_sphere(POINTS))
     for names, rows in ((["chair", "bed"], [0, 1]), (["bed", "chair"], [1, 0]), (["bed"], [1])):
         expected = torch.softmax(30 * embeds @ head[rows].T, dim=-1)
@@ -214,6 +217,9 @@ def test_towers_see_the_same_pictures_and_hold_no_weights_twice(small: ClipTower
     assert torch.equal(tuned, DepthViewEncoder(tuned_tower(small), "clip2point-6", 0.06)(clouds))
     assert torch.equal(untouched, DepthViewEncoder(small, "clip2point-6", 0.06)(clouds)) and not torch.allclose(untouched, tuned, atol=1e-2)
     assert own.shape == (2, 1, 32) and torch.equal(own[:, 0], point_encoder()(unit_sphere(thin_out(clouds, 150))))
+    real = torch.tensor([300, 160])
+    again = towers(clouds, real)
+    assert torch.equal(again[0], tuned) and torch.equal(again[2][:, 0], point_encoder()(unit_sphere(thin_out(clouds, 150, real))))
     assert {name.split(".")[0] for name in towers.state_dict()} == {"depth", "points"} and not towers.training
     assert not any(weight.requires_grad for weight in towers.parameters())
     assert towers_of(depth, small).paths == BOTH

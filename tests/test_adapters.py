@@ -33,8 +33,8 @@ def random_paths(num_views: Sequence[int], width: int, batch: int = 3, seed: int
 def disturb(module: nn.Module, seed: int = 1) -> None:
     """Give every weight and every running statistic another value."""
     generator = torch.Generator().manual_seed(seed)
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_floating_point():
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point() and name != "fixed":
             tensor.data.add_(0.3 * torch.randn(tensor.shape, generator=generator).abs())
 
 
@@ -61,31 +61,35 @@ def batch_normed(rows: Tensor, state: dict[str, Tensor], name: str, training: bo
     return (rows - mean) / (spread + 1e-5).sqrt() * state[f"{name}.weight"] + state[f"{name}.bias"]
 
 
-def dpa_of_path(views: Tensor, state: dict[str, Tensor], training: bool) -> Tensor:
-    """Linear(ReLU(BN(Linear(flatten(BN(r_v X_v)))))), normalised over all views of all clouds first; without dropout."""
+def dpa_of_path(views: Tensor, state: dict[str, Tensor], dropout: float, training: bool) -> Tensor:
+    """Linear(dropout(ReLU(BN(Linear(flatten(dropout(BN(r_v X_v)))))))), the first normalisation over all views of all clouds."""
     batch, number, width = views.shape
     weighted = torch.stack([state["view_weights"][view] * views[:, view] for view in range(number)], dim=1)
-    rows = batch_normed(weighted.reshape(batch * number, width), state, "view_norm", training).reshape(batch, number * width)
+    rows = batch_normed(weighted.reshape(batch * number, width), state, "view_norm", training).reshape(batch, number, width)
+    rows = functional.dropout(rows, dropout, training).reshape(batch, number * width)
     gathered = batch_normed(rows @ state["gather.weight"].T + state["gather.bias"], state, "norm", training).clamp(min=0)
-    return gathered @ state["project.weight"].T + state["project.bias"]
+    return functional.dropout(gathered, dropout, training) @ state["project.weight"].T + state["project.bias"]
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_the_released_adapter_is_its_formula(training: bool) -> None:
+@pytest.mark.parametrize(("training", "dropout"), [(False, 0.075), (True, 0.0), (True, 0.5)])
+def test_the_released_adapter_is_its_formula(training: bool, dropout: float) -> None:
+    """In training with the statistics of the batch, and with the same numbers drawn for dropout."""
     settings = released_dpa()
-    assert settings.dropout == 0.075 and not settings.residual and not settings.unit_views and (settings.gate, settings.norm) == ("mean", "batch")
-    adapter, paths = GatedFusion([4, 4], 6, replace(settings, dropout=0.0) if training else settings), random_paths([4, 4], 6, batch=5)
+    assert settings == AdapterSettings("mean", "batch", 0.075, view_weights=True, residual=False, unit_views=False)
+    adapter, paths = GatedFusion([4, 4], 6, replace(settings, dropout=dropout)), random_paths([4, 4], 6, batch=5)
     assert all(bool((part.get_parameter("view_weights") == 0.5).all()) for part in adapter.aggregators)
     disturb(adapter)
     adapter.train(training)
     states = [{name: value.clone() for name, value in part.state_dict().items()} for part in adapter.aggregators]
-    first, second = (dpa_of_path(path, state, training) for path, state in zip(paths, states, strict=True))
+    torch.manual_seed(9)
     fused, weights = adapter.fused(paths)
+    torch.manual_seed(9)
+    first, second = (dpa_of_path(path, state, dropout, training) for path, state in zip(paths, states, strict=True))
     assert torch.allclose(fused, (first + second) / 2, atol=1e-5) and torch.equal(weights, torch.full((5, 2, 1), 0.5))
 
 
 def slow_fusion(adapter: GatedFusion, paths: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """GDPA cloud by cloud and channel by channel: g = mean view + W2 ReLU(W1 views), softmax over the paths of a gate that ends in zero."""
+    """GDPA cloud by cloud and channel by channel: g = mean view at unit length + W2 ReLU(W1 views), softmax over the paths of a gate that ends in zero."""
     assert adapter.gate is not None
     width, number, settings = adapter.width, len(paths), adapter.settings
     fused, shares = torch.zeros(len(paths[0]), width), torch.zeros(len(paths[0]), number, width)
@@ -95,7 +99,8 @@ def slow_fusion(adapter: GatedFusion, paths: list[Tensor]) -> tuple[Tensor, Tens
             views = [view / view.norm() if settings.unit_views else view for view in path[cloud]]
             hidden = part.get_parameter("gather.weight") @ torch.cat(views) + part.get_parameter("gather.bias")
             adapted = part.get_parameter("project.weight") @ hidden.clamp(min=0) + part.get_parameter("project.bias")
-            globals_.append(adapted + (sum(views, torch.zeros(width)) / len(views) if settings.residual else 0))
+            mean = sum(views, torch.zeros(width))
+            globals_.append(adapted + (mean / mean.norm() if settings.residual else 0))
         logits = adapter.gate.weight @ torch.cat(globals_) + adapter.gate.bias
         for channel in range(width):
             own = [float(logits[path * width + channel] if settings.gate == "vector" else logits[path]) for path in range(number - 1)]
@@ -151,15 +156,18 @@ def test_gated_fusion_by_hand() -> None:
 
 @pytest.mark.parametrize("gate", ["vector", "scalar", "mean"])
 @pytest.mark.parametrize("start", [None, (2.0, 1.0, 5.0)])
-def test_training_starts_from_the_weighted_mean_of_unit_views(gate: str, start: tuple[float, ...] | None) -> None:
-    """In training mode too, where dropout changes nothing yet."""
+def test_training_starts_from_the_weighted_sum_of_the_paths_cosines(gate: str, start: tuple[float, ...] | None) -> None:
+    """In training mode too, where dropout changes nothing yet: cosines of a path's mean unit view, which the gate weighs."""
     paths = random_paths([4, 3, 1], 6)
     adapter = GatedFusion([4, 3, 1], 6, AdapterSettings(gate=gate), start).train()
     fused, weights = adapter.fused(paths)
-    shares = torch.full((3,), 1 / 3) if start is None or gate == "mean" else torch.tensor(start) / sum(start)
+    shares = torch.tensor(start or (1.0, 1.0, 1.0)) / sum(start or (1.0, 1.0, 1.0))
     assert torch.allclose(weights, shares[None, :, None].expand_as(weights), atol=1e-6)
-    means = [(path / path.norm(dim=-1, keepdim=True)).mean(dim=1) for path in paths]
-    assert torch.allclose(fused, sum((share * mean for share, mean in zip(shares, means, strict=True)), torch.zeros(3, 6)), atol=1e-6)
+    means = [(path / path.norm(dim=-1, keepdim=True)).sum(dim=1) for path in paths]
+    names = functional.normalize(torch.randn(4, 6, generator=torch.Generator().manual_seed(2)), dim=-1)
+    cosines = [functional.cosine_similarity(mean[:, None], names[None], dim=-1) for mean in means]
+    expected = sum((share * part for share, part in zip(shares, cosines, strict=True)), torch.zeros(3, 4))
+    assert torch.allclose(fused @ names.T, expected, atol=1e-6)
 
 
 def test_the_lengths_of_views_do_not_count_where_they_are_brought_to_one() -> None:
@@ -231,7 +239,7 @@ def test_the_product_with_a_text_is_the_cosine_of_all_views_and_the_repeated_tex
 
 @pytest.mark.parametrize("settings", [AdapterSettings(), released_dpa(), AdapterSettings(gate="scalar", norm="layer", view_weights=True)])
 def test_an_adapter_is_built_again_from_what_it_says(settings: AdapterSettings) -> None:
-    adapter, paths = GatedFusion([4, 3], 6, settings, None if settings.gate == "mean" else [3.0, 1.0]), random_paths([4, 3], 6)
+    adapter, paths = GatedFusion([4, 3], 6, settings, [3.0, 1.0]), random_paths([4, 3], 6)
     disturb(adapter)
     said = json.loads(json.dumps(adapter.describe()))
     again = build_adapter(said)
@@ -271,5 +279,6 @@ def test_adapters_that_cannot_be_built_are_refused(said: dict[str, Any], message
 
 @pytest.mark.parametrize("start", [[1.0], [1.0, 1.0, 1.0], [1.0, 0.0], [-1.0, 1.0], [math.nan, 1.0]])
 def test_a_gate_starts_with_a_positive_weight_for_each_path(start: list[float]) -> None:
-    with pytest.raises(InputError, match="gate starts with a positive weight for each of its 2 paths, got "):
-        GatedFusion([4, 4], 6, start=start)
+    for settings in (AdapterSettings(), released_dpa()):
+        with pytest.raises(InputError, match="gate starts with a positive weight for each of its 2 paths, got "):
+            GatedFusion([4, 4], 6, settings, start)

@@ -103,6 +103,7 @@ def test_the_checkpoint_says_what_it_is(trained: Path, clip: ClipTowers, disturb
     about, found = read_adapter_checkpoint(trained / NAME).about, scalars(trained)
     assert about["stage"] == "adapt" and about["clip"] == clip.id and about["paths"] == ["depth", "clip"] and about["points"] is None
     assert about["trained_with"] == f"all labels of {DATA}/train:fit" and about["selected_on"] == "the class mean on data.val"
+    assert about["trained_on"] == {"data": f"{DATA}/train:fit", "shots": "all", "seed": 3}
     assert about["head"] == "names" and about["seed"] == 3 and about["scale"] == clip.logit_scale and about["templates"] == ["image of a {}"]
     assert about["depth_checkpoint_sha256"] == read_depth_checkpoint(disturbed_depth).sha256 and len(about["class_names"]) == 15
     assert about["encoder"] == read_depth_checkpoint(disturbed_depth).about["encoder"]
@@ -140,10 +141,10 @@ def test_its_file_and_its_checkpoints_are_loaded_and_evaluated(trained: Path, ti
 
 def test_nothing_is_trained_but_the_adapter_and_what_is_named(trained: Path, run: Runs, clip: ClipTowers, disturbed_depth: Path,
                                                              tmp_path: Path) -> None:
-    """A part of the depth tower is named in the second run, which has a third path and sees one cloud of every class."""
+    """A part of the depth tower is named in the second run, which has a third path too."""
     points = write_points(tmp_path / "points.safetensors", clip)
     named = run("--model.draws", "0", "--model.train_only", "[trunk.stages.11, head]", "--model.point_checkpoint", str(points),
-                "--data.train.name", f"{DATA}/train", "--data.train.shots", "1", "--data.val.name", f"{DATA}/test")
+                "--data.train.shots", "1")
     before = load_file(disturbed_depth) | load_file(points)
     for folder in (trained, named):
         after = load_file(folder / NAME)
@@ -154,7 +155,7 @@ def test_nothing_is_trained_but_the_adapter_and_what_is_named(trained: Path, run
     best, file = (clip2x.load(named / name, device="cpu") for name in ("checkpoints/best.ckpt", NAME))
     assert torch.equal(best.embed(clouds()), file.embed(clouds())) and {name for name in load_file(points) if name in after} >= {"points.head.weight"}
     about = read_adapter_checkpoint(named / NAME).about
-    assert about["paths"] == ["depth", "clip", "points"] and about["trained_with"] == f"1 labelled clouds of every class of {DATA}/train"
+    assert about["paths"] == ["depth", "clip", "points"] and about["trained_with"] == f"1 labelled clouds of every class of {DATA}/train:fit"
     assert {"gate/depth", "gate/clip", "gate/points"} <= set(scalars(named))
 
 
@@ -176,7 +177,7 @@ def test_it_starts_from_the_untrained_ensemble_and_kept_features_give_the_same(r
     with torch.no_grad():
         depth, untouched = (functional.normalize(views, dim=-1).mean(dim=1) for views in towers(batch["points"]))
         names = class_embeddings(clip, read_adapter_checkpoint(trained / NAME).about["class_names"], ["image of a {}"])
-        embeds = functional.normalize(2 / 3 * depth + 1 / 3 * untouched, dim=-1)
+        embeds = functional.normalize(2 * functional.normalize(depth, dim=-1) + functional.normalize(untouched, dim=-1), dim=-1)
         expected = functional.cross_entropy(clip.logit_scale * embeds @ names.T, batch["label"])
     assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-4)
     assert scalars(folder)["train/loss"] == pytest.approx(scalars(trained)["train/loss"], rel=1e-4), "dropout is the same too"
@@ -197,19 +198,13 @@ def test_a_linear_head_is_trained_and_knows_its_classes_only(linear: Path, train
     start = class_embeddings(clip, names, ["image of a {}"])
     assert stored.head.norm(dim=1).tolist() == pytest.approx([1] * 15) and not torch.equal(stored.head, start)
     assert (stored.head * start).sum(dim=1).min() > 0.5, "it starts from the names"
-    file = clip2x.load(linear / NAME, device="cpu")
-    assert torch.allclose(file.classify(clouds(), names[3:5]), (clip.logit_scale * file.embed(clouds()) @ stored.head[3:5].T).softmax(dim=1))
+    best, file = (clip2x.load(linear / name, device="cpu") for name in ("checkpoints/best.ckpt", NAME))
+    expected = (clip.logit_scale * file.embed(clouds()) @ stored.head[3:5].T).softmax(dim=1)
+    assert all(torch.allclose(kind.classify(clouds(), names[3:5]), expected, atol=1e-6) for kind in (best, file))
     with pytest.raises(InputError, match=r"has a trained head, which knows bag, bin, .* only, not 'any word'; give some of these"):
         file.classify(clouds(), ["chair", "any word"])
     with pytest.raises(CheckpointMismatchError, match="has a trained head, which knows its own classes only; evaluate an adapter"):
         ZeroShotClassification(clip, tmp_path, adapted_checkpoint=linear / NAME)
-
-
-@pytest.mark.xfail(strict=True, reason="a trained head is brought to unit length in the file, and not in Lightning's checkpoint")
-def test_a_linear_head_is_the_same_in_both_kinds_of_file(linear: Path) -> None:
-    best, file = (clip2x.load(linear / name, device="cpu") for name in ("checkpoints/best.ckpt", NAME))
-    assert torch.equal(best.embed(clouds()), file.embed(clouds()))
-    assert torch.allclose(best.classify(clouds(), ["chair", "bag"]), file.classify(clouds(), ["chair", "bag"]), atol=1e-6)
 
 
 # Going on, and several processes -------------------------------------------------------------------------------------------------------------
@@ -252,18 +247,17 @@ def test_a_checkpoint_of_another_stage_is_refused(run: Runs, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", [[], ["--model.draws", "0"]], ids=["kept features", "running towers"])
-def test_two_processes_learn_what_one_does(extra: list[str], run: Runs, tmp_path: Path) -> None:
-    """Without dropout, whose draws are each process's own."""
-    losses, adapters = [], []
-    for devices in (1, 2):
-        command = [sys.executable, "-m", "stages", *run.arguments(*extra, "--model.adapter.dropout", "0", name=str(devices)), "--trainer.devices",
-                   str(devices), "--trainer.strategy", "auto" if devices == 1 else "ddp"]
-        subprocess.run(command, cwd=REPO, check=True, capture_output=True, timeout=300)
-        losses.append(scalars(tmp_path / str(devices))["val/class_mean"])
-        adapters.append(load_file(tmp_path / str(devices) / NAME))
-    assert losses[0] == losses[1] and adapters[0].keys() == adapters[1].keys()
-    assert all(torch.allclose(value, adapters[1][name], atol=1e-6) for name, value in adapters[0].items())
+def test_two_processes_learn_what_one_does(run: Runs, tmp_path: Path) -> None:
+    """One runs the towers, two share what they keep. No dropout, whose draws are each process's own; no Adam, which divides noise by noise."""
+    found = []
+    for devices, strategy, draws in (("1", "auto", "0"), ("2", "ddp", "1")):
+        given = run.arguments("--model.adapter.dropout", "0", "--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.1", "--model.draws",
+                              draws, "--trainer.devices", devices, "--trainer.strategy", strategy, name=devices)
+        subprocess.run([sys.executable, "-m", "stages", *given], cwd=REPO, check=True, capture_output=True, timeout=600)
+        found.append((load_file(tmp_path / devices / NAME), scalars(tmp_path / devices)["val/class_mean"]))
+    (one, own), (two, others) = found
+    assert own == others and one.keys() == two.keys() and one["adapter.aggregators.0.project.weight"].abs().max() > 1e-4
+    assert all(torch.allclose(value, two[name], atol=1e-6) for name, value in one.items())
 
 
 # The full profile ----------------------------------------------------------------------------------------------------------------------------
@@ -308,8 +302,12 @@ BAD = {
     "a class without clouds": (["--data.train.exclude", "[bag, chair]"], "data.train has no cloud of bag, chair: nothing can be learnt of it;"),
     "two data sets": (["--data.train", f"[{ONE}, {ONE}]"], "data.train must be LabelledClouds for this stage, got JoinedDatasets."),
     "no validation": (["--data.val", "null"], "data.val is not set, so nothing chooses the checkpoint"),
-    "other classes": (["--data.val.name", "modelnet10/off/test"], "data.train and data.val have different classes"),
-    "one draw of rotated clouds": (ROTATED, "model.draws 1 would keep one augmented copy of every cloud for all epochs"),
+    "other classes": (["--data.val.name", "modelnet10/off/test"], "data.val must be LabelledClouds with the classes of data.train"),
+    "choosing by test data": (["--data.val.name", f"{DATA}/test"], f"data.val is {DATA}/test, which must be a part of the training list"),
+    "choosing by what is trained on": (["--data.train.name", f"{DATA}/train"], f"that data.train ({DATA}/train) leaves out"),
+    "one draw of rotated clouds": (ROTATED, "model.draws 1 would keep one copy of every cloud for all epochs, but augmentation"),
+    "one draw of a pool": (["--data.train.pool_points", "128"], "or pool_points draw it anew in each; take several draws, or 0."),
+    "16-bit weights": (["--trainer.precision", "bf16-true"], "would hold the weights in 16 bits"),
     "an unknown gate": (["--model.adapter.gate", "soft"], "an adapter's gate is one of vector, scalar, mean"),
 }
 

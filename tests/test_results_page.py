@@ -19,7 +19,7 @@ def row(method: str, name: str = "modelnet10/off/test", *, profile: str = "mini"
     return {"dataset": dataset, "variant": variant, "split": split, "method": method, "num_samples": 4, "num_classes": 2, "top1": 0.75, "top5": None,
             "class_mean": 0.8125, "per_class": {"chair <a>": 0.5, "bed": 1.0}, "confusion": [[1, 1], [0, 2]], "chance": 0.5, "majority": 0.5,
             "interval": {"by": "sample", "top1": [0.4, 1.0], "class_mean": [0.5, 0.99]}, "gain": None,
-            "protocol": {"profile": profile, "notes": [f"a note of {method}"], "transductive": None}, **changes}
+            "protocol": {"profile": profile, "notes": [f"a note of {method}"], "transductive": None, "data": "files", "limit": None}, **changes}
 
 
 def content(*rows: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -44,6 +44,10 @@ def test_published_figures_stand_beside_the_full_profile_only(profile: str, ther
     page = results_page(content(row("CLIP", name, profile=profile)), title="x")
     assert all((item.source.split(";")[0] in page) == there for item in PUBLISHED[name])
     assert ("Published, top-1" in page) == there and ("may not be compared" in page) != there
+    for other in ({"data": "mini-world"}, {"limit": 10}):
+        again = row("CLIP", name, profile=profile)
+        again["protocol"] |= other
+        assert "Published, top-1" not in results_page(content(again), title="x"), other
 
 
 def test_every_published_figure_states_its_source() -> None:
@@ -57,7 +61,10 @@ def test_a_sweep_shows_means_and_spreads_and_only_rows_without_shots_in_detail()
                 "class_mean": {"mean": 0.5, "spread": None}},
                *({**{key: value for key, value in row("GDPA").items() if key in ("dataset", "variant", "split", "method")}, "shots": shots,
                   "class_mean": {"mean": mean, "spread": 0.01}} for shots, mean in ((1, 0.6), ("all", 0.9)))]
-    page = results_page(content(row("zero-shot", shots=0), row("GDPA", shots=1), summary=summary), title="adapt")
+    found = [{"dataset": "modelnet10", "variant": "off", "split": "test", "method": "GDPA", "over": "zero-shot", "shots": "all", "mean": 0.1,
+              "spread": 0.02, "beyond_spread": True}]
+    page = results_page(content(row("zero-shot", shots=0), row("GDPA", shots=1), summary=summary, differences=found), title="adapt")
+    assert "GDPA minus" in page and '+10.0* <span class="soft">±2.0</span>' in page
     assert "<th>1</th><th>all</th>" in page
     assert '60.0 <span class="soft">±1.0</span>' in page and '90.0 <span class="soft">±1.0</span>' in page and page.count("<td>50.0</td>") == 2
     assert "zero-shot: classes and confusion" in page and "GDPA: classes and confusion" not in page
@@ -72,7 +79,7 @@ def test_report_writes_a_page_for_each_run_and_one_for_all(tmp_path: Path, capsy
     assert "2 runs" in capsys.readouterr().out
     assert "data:image/png;base64," in (tmp_path / "mini/adapt/report.html").read_text()
     assert "data:image" not in (tmp_path / "mini/eval_zeroshot/report.html").read_text()
-    everything = (tmp_path / "report.html").read_text()
+    everything = (tmp_path / "overview.html").read_text()
     assert 'href="mini/adapt/report.html"' in everything and 'href="mini/eval_zeroshot/report.html"' in everything and "81.2 %" in everything
     assert "no results.json here yet" in overview_page([])
 
@@ -82,4 +89,7 @@ def test_bad_folders_and_files_are_one_line(tmp_path: Path, capsys: pytest.Captu
     assert "no such folder; give the one that the results lie in" in capsys.readouterr().err
     (tmp_path / "results.json").write_text("{}")
     assert main(["report", str(tmp_path)]) == 2
-    assert "is no results.json of clip2x" in capsys.readouterr().err
+    assert "is no results.json of this version of clip2x" in capsys.readouterr().err
+    (tmp_path / "results.json").write_text(json.dumps({"results": [{"dataset": "x"}], "provenance": {}}))
+    assert main(["report", str(tmp_path)]) == 2
+    assert "is no results.json of this version of clip2x" in capsys.readouterr().err

@@ -73,6 +73,6 @@ def draw_gates(rows: Sequence[dict[str, Any]]) -> Image.Image | None:
     return picture
 
 
-def _text(pen: ImageDraw.ImageDraw, across: float, down: float, text: str, size: int, anchor: str = "la", colour: str = "#222222") -> None:
+def _text(pen: Any, across: float | int, down: float | int, text: str, size: int, anchor: str = "la", colour: str = "#222222") -> None:
     font: Any = ImageFont.load_default(size * SCALE)
     pen.text((across * SCALE, down * SCALE), text, fill=colour, font=font, anchor=anchor)
