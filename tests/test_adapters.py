@@ -89,7 +89,7 @@ def test_the_released_adapter_is_its_formula(training: bool, dropout: float) -> 
 
 
 def slow_fusion(adapter: GatedFusion, paths: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """GDPA cloud by cloud and channel by channel: g = mean view at unit length + W2 ReLU(W1 views), softmax over the paths of a gate that ends in zero."""
+    """GDPA cloud by cloud and channel by channel: g = unit mean view + W2 ReLU(W1 views), softmax of a gate that ends in zero."""
     assert adapter.gate is not None
     width, number, settings = adapter.width, len(paths), adapter.settings
     fused, shares = torch.zeros(len(paths[0]), width), torch.zeros(len(paths[0]), number, width)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import open_clip
@@ -20,6 +21,7 @@ from torch.nn import functional
 from triplet_runs import scalars, weights, write_depth_encoder
 
 import clip2x
+from clip2x.adapters import AdapterSettings
 from clip2x.encoders.adapter_checkpoint import read_adapter_checkpoint, towers_of
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
@@ -338,6 +340,10 @@ def test_settings_and_files_that_do_not_fit_are_refused(clip: ClipTowers, tiny_c
     for towers, file, settings, kind, message in cases:
         with pytest.raises(kind, match=message):
             GDPATuning(towers, tmp_path / NAME, file, **settings)
+    module = GDPATuning(clip, tmp_path / NAME, disturbed_depth, adapter=AdapterSettings(norm="batch"))
+    module._trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))  # type: ignore[assignment]
+    with pytest.raises(InputError, match="norm batch is synchronised between processes on CUDA only; use one process, or norm layer or none"):
+        module._synchronise()
     for towers, file, message in ((other, trained / NAME, "has other weights; give that CLIP"),
                                   (clip, disturbed_depth, "was written by stage pretrain_depth, it has no adapter; give adapter.safetensors")):
         with pytest.raises(CheckpointMismatchError, match=message):

@@ -74,7 +74,7 @@ def test_features_are_made_in_the_towers_precision_and_kept_in_full(tmp_path: Pa
 def test_clouds_are_known_whatever_batch_and_order_they_come_in(tmp_path: Path) -> None:
     towers = Towers()
     cache = cache_of(towers, tmp_path)
-    for part in CLOUDS[:5].split(2):
+    for part in torch.split(CLOUDS[:5], 2):
         cache.features(part)
     assert cache.num_encoded == 5 and len(files_in(tmp_path)) == 3
     mixed = CLOUDS[[6, 0, 3, 5, 1]]  # two new ones among known ones
@@ -107,7 +107,7 @@ def test_other_towers_settings_or_clouds_are_encoded_anew(tmp_path: Path) -> Non
 
 
 def test_a_killed_run_goes_on_with_what_is_missing(tmp_path: Path) -> None:
-    cache, parts = cache_of(Towers(killed_at=3), tmp_path), CLOUDS.split(2)
+    cache, parts = cache_of(Towers(killed_at=3), tmp_path), torch.split(CLOUDS, 2)
     for part in parts[:2]:
         cache.features(part)
     with pytest.raises(KeyboardInterrupt):
