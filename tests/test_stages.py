@@ -32,7 +32,8 @@ TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
 TESTED_THERE = {"adapt", "mini/adapt", "tune_gdpa", "mini/tune_gdpa",  # test_adapter_sweep.py, test_gdpa_tuning.py
                 "few_shot_points", "mini/few_shot_points",  # test_few_shot.py
                 "pretrain_depth", "mini/pretrain_depth", "mini/pretrain_depth_unseen",  # test_depth_pretraining.py
-                "pretrain_points", "mini/pretrain_points", "tune_depth", "mini/tune_depth",  # test_triplet_pretraining.py, ..._switches.py
+                "pretrain_points", "mini/pretrain_points", "mini/pretrain_points_unseen",  # test_triplet_pretraining.py, test_triplet_switches.py
+                "tune_depth", "mini/tune_depth",  # test_triplet_switches.py
                 "collect_proxies", "mini/collect_proxies"}  # test_proxy_collection.py
 
 

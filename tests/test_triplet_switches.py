@@ -104,6 +104,15 @@ def test_switches(switch: str, run: Runs, other_store: Path, point_file: Path) -
         assert any("are left out" in note for note in about["notes"])
 
 
+def test_a_run_with_unseen_names_keeps_them_out(run: Runs) -> None:
+    """The shipped YAML on top of the mini profile: night stand, which the store has, is in no triplet and stated as unseen."""
+    arguments = run.arguments(steps=1)
+    place = arguments.index("mini/pretrain_points") + 1
+    run_stage([*arguments[:place], "--config", "mini/pretrain_points_unseen", *arguments[place:]])
+    about = read_point_checkpoint(run.folder / "run" / NAME).about
+    assert "night stand" in about["unseen_names"] and set(about["class_names"]) == set(NAMES) - {"night stand"}
+
+
 def test_initial_weights_are_those_of_the_file(run: Runs, point_file: Path) -> None:
     """With a rate of 0 nothing else can come out."""
     kept = load_file(run("--model.init", str(point_file), "--model.optimizer.lr", "0", steps=1) / NAME)

@@ -193,11 +193,13 @@ class AdapterSweep(ShotSweep):
         wanted = (measured.source.shots[-1], self.seeds[0])
         if GDPA not in self.methods or measured.data is not self._data_sets()[0] or (draw.shots, draw.seed) != wanted:
             return
+        scale = self._plan(GDPA, draw)[2].scale
         model = self._trained(GDPA, {path: draw.encoded(path) for path in self.towers.paths}, measured, draw)
         encoder = AdaptedEncoder(self.towers, cast(GatedFusion, model))
         source = measured.source
         about = {
-            "encoder": self.depth.about["encoder"], "scale": self.clip.logit_scale, "templates": list(self._templates(measured.data)),
+            "encoder": self.depth.about["encoder"], "scale": self.clip.logit_scale if scale is None else scale,
+            "templates": list(self._templates(measured.data)),
             "class_names": list(measured.data.class_names), "points": None, "mined": self._mined_by((DEPTH, CLIP)),
             "unseen_names": [], "seed": draw.seed, "commit": commit(),
             "trained_with": f"all labels of {source.name}" if draw.shots == ALL else f"{draw.shots} labelled clouds of every class of {source.name}",
@@ -251,7 +253,7 @@ class AdapterSweep(ShotSweep):
         with atomic_path(self.output / "gates.png") as temporary:
             picture.save(temporary)
         for row in (row for row in results if "gate" in row and not isinstance(row["shots"], str)):
-            name = f"{self._tag}/gate/{row['dataset']}/{row['method'].replace(' ', '_')}/seed{row['seed']}"
+            name = f"{self._tag}/gate/{row['dataset']}-{row['variant']}-{row['split']}/{row['method'].replace(' ', '_')}/seed{row['seed']}"
             for logger in self.loggers:
                 logger.log_metrics({f"{name}/{path}": share for path, share in row["gate"]["mean"].items()}, step=row["shots"])
         if isinstance(self.logger, TensorBoardLogger):

@@ -115,8 +115,8 @@ class GDPATuning(FrozenClipTraining):
         if (train.augmentations or train.data.num_points > train.num_points) and self.draws == 1:
             raise InputError("model.draws 1 would keep one copy of every cloud for all epochs, but augmentation or pool_points draw it anew in each; "
                              "take several draws, or 0.")
-        if self.encoder.adapter.settings.norm == "batch" and self.trainer.world_size > 1:
-            self._synchronise()
+        if self.encoder.adapter.settings.norm == "batch":
+            self._check_batch_norm()
         if self.head_kind == "linear":
             names = class_embeddings(self.clip, train.class_names, train.manifest.templates(self.templates), cache=self._names_folder)
             self.head = nn.Parameter(names.clone().float())
@@ -148,7 +148,7 @@ class GDPATuning(FrozenClipTraining):
         embeds = self.encoder.of_features(features)
         with torch.autocast(embeds.device.type, enabled=False):
             loss = functional.cross_entropy(self.scale * embeds.float() @ self._classes().T, batch["label"], label_smoothing=self.label_smoothing)
-        self.log("train/loss", loss.detach(), batch_size=len(embeds))
+        self.log("train/loss", loss.detach(), batch_size=len(embeds), sync_dist=self.trainer.world_size > 1)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(embeds))
         self.watch.note(self.global_step, loss, batch["index"])
         return loss
@@ -206,17 +206,19 @@ class GDPATuning(FrozenClipTraining):
             return self.encoder.towers(points)  # type: ignore[no-any-return]
         return [path.to(self.device) for path in self._cache.features(points)]
 
-    def _synchronise(self) -> None:
+    def _check_batch_norm(self) -> None:
         """Let batch normalisation see the clouds of all processes.
 
         Raises:
-            InputError: If they do not run on CUDA, or a process has a single cloud in a step.
+            InputError: If several processes do not run on CUDA, or one has a single cloud in a step.
         """
-        if self.trainer.strategy.root_device.type != "cuda":
+        several = self.trainer.world_size > 1
+        if several and self.trainer.strategy.root_device.type != "cuda":
             raise InputError("model.adapter.norm batch is synchronised between processes on CUDA only; use one process, or norm layer or none.")
         if self._data.global_batch_size < 2 * self.trainer.world_size:
-            raise InputError(f"batch normalisation needs two clouds in each of the {self.trainer.world_size} processes; raise data.batch_size "
-                             f"({self._data.global_batch_size}).")
+            raise InputError(f"model.adapter.norm batch needs two clouds in every process; raise data.batch_size ({self._data.global_batch_size}).")
+        if not several:
+            return
         self.encoder.adapter = nn.SyncBatchNorm.convert_sync_batchnorm(self.encoder.adapter)  # type: ignore[no-untyped-call]
 
     def _classes(self) -> Tensor:
@@ -250,7 +252,8 @@ class GDPATuning(FrozenClipTraining):
 
     def _about(self) -> dict[str, Any]:
         train = self._data.train_set
-        shots = "all labels" if train.data.shots is None else f"{train.data.shots} labelled clouds of every class"
+        labels = "all labels" if train.data.limit is None else f"{len(train):,} labels"
+        shots = labels if train.data.shots is None else f"{train.data.shots} labelled clouds of every class"
         said = None if self.points is None else self.points.about["encoder"]
         mined = {**(self.depth.about.get("mined") or {}), **({} if self.points is None else self.points.about.get("mined") or {})}
         return {
