@@ -62,6 +62,10 @@ class AdapterSettings:
         known = {item.name for item in fields(AdapterSettings)}
         if unknown := sorted(set(said) - known):
             raise InputError(f"an adapter has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+        default = AdapterSettings()
+        for name, value in said.items():
+            if not isinstance(value, type(getattr(default, name))) or (name != "dropout" and isinstance(value, float)):
+                raise InputError(f"an adapter's {name} must be like {getattr(default, name)!r}, got {value!r}.")
         return AdapterSettings(**said)
 
 
@@ -139,7 +143,7 @@ class GatedFusion(nn.Module):
         wide = {"vector": width, "scalar": 1, "mean": 0}[self.settings.gate] if paths > 1 else 0
         self.gate = nn.Linear(paths * width, (paths - 1) * wide) if wide else None
         weights = torch.tensor([1.0] * paths if start is None else list(start))
-        if len(weights) != paths or not bool((weights > 0).all()):
+        if len(weights) != paths or not bool(((weights > 0) & weights.isfinite()).all()):
             raise InputError(f"an adapter's gate starts with a positive weight for each of its {paths} paths, got {weights.tolist()}.")
         self.register_buffer("fixed", (weights / weights.sum()) if self.gate is None else None)
         if self.gate is not None:
@@ -216,8 +220,10 @@ def build_adapter(said: Mapping[str, Any]) -> GatedFusion:
     Raises:
         InputError: If the kind is unknown, or a setting is not possible.
     """
-    said = dict(said)
+    said = dict(said) if isinstance(said, Mapping) else {}
     if (kind := said.pop("kind", None)) != "gated_fusion":
         raise InputError(f"an adapter of kind {kind!r} is not known here; known is gated_fusion.")
     num_views, width = said.pop("num_views", []), said.pop("width", 0)
-    return GatedFusion(cast(list[int], num_views), cast(int, width), AdapterSettings.of(said))
+    if not isinstance(width, int) or not isinstance(num_views, list) or not all(isinstance(number, int) for number in num_views):
+        raise InputError(f"an adapter needs whole numbers of views and channels, got {num_views!r} and {width!r}.")
+    return GatedFusion(num_views, width, AdapterSettings.of(said))

@@ -115,6 +115,8 @@ class Recognizer:
         """Look up the trained weights of classes."""
         assert self.trained_classes is not None
         known, weights = list(self.trained_classes[0]), self.trained_classes[1]
+        if not class_names or len(set(class_names)) < len(class_names):
+            raise InputError(f"class names must be at least one and all different, got {class_names}.")
         if unknown := [name for name in class_names if name not in known]:
             raise InputError(f"this adapter has a trained head, which knows {', '.join(known)} only, not {unknown[0]!r}; give some of these, or an "
                              "adapter with --model.head names.")

@@ -98,6 +98,9 @@ def as_adapter_checkpoint(weights: ClipWeights, path: str | Path) -> AdapterChec
     if not parts["adapter."] or not parts["depth."]:
         raise CheckpointMismatchError(f"{path}: lacks its {'adapter' if not parts['adapter.'] else 'depth encoder'}; write it again with {STAGE}.")
     head = weights.state.get("head")
+    if head is not None and tuple(head.shape) != (len(about["class_names"]), about["embed_dim"]):
+        raise CheckpointMismatchError(f"{path}: its head is {tuple(head.shape)}, {(len(about['class_names']), about['embed_dim'])} is needed for its "
+                                      f"classes; write it again with {STAGE}.")
     head = None if head is None else functional.normalize(head.float(), dim=-1)  # training compares with unit rows
     return AdapterCheckpoint(parts["adapter."], parts["depth."], parts["points."], head, about, weights.sha256, str(path),
                              any(name.startswith("clip.") for name in weights.state))
@@ -113,6 +116,8 @@ def adapted_encoder_of(checkpoint: AdapterCheckpoint, clip: ClipTowers) -> Adapt
     depth = depth_encoder_of(DepthCheckpoint(checkpoint.tower_state, about, checkpoint.sha256, checkpoint.path), clip)
     said = about["points"]
     points = None
+    if said is not None and not (isinstance(said, dict) and {"kind", "num_points"} <= said.keys()):
+        raise CheckpointMismatchError(f"{checkpoint.path}: does not say how its point encoder is built; write it again with {STAGE}.")
     if said is not None:
         points = point_encoder_of(PointCheckpoint(checkpoint.point_state, {**about, "encoder": said}, checkpoint.sha256, checkpoint.path), clip)
     try:

@@ -38,6 +38,8 @@ class DualPathEncoder(nn.Module):
         if len(set(widths.values())) > 1:
             raise InputError("the paths of an adapter need features of one length, got "
                              f"{', '.join(f'{width} of {path}' for path, width in widths.items())}; take encoders of the same CLIP.")
+        if points is not None and num_points < 1:
+            raise InputError(f"a point encoder needs at least 1 point of a cloud, got num_points {num_points}.")
         self.depth, self.points, self.num_points = depth, points, num_points
         self._untouched = (DepthViewEncoder(clip, draw=depth.draw),)  # in a tuple: its weights are `clip`'s, listed once, by who holds it
         self.paths = tuple(widths)

@@ -38,7 +38,7 @@ class ViewFeatureCache:
 
     def __init__(self, towers: nn.Module, folder: Path, about: dict[str, Any], autocast: Callable[[], Any]) -> None:
         self.towers, self.autocast = towers, autocast
-        self.about = json.dumps({"version": VERSION, **about}, sort_keys=True)
+        self.about = json.dumps({**about, "version": VERSION}, sort_keys=True)
         self.folder = Path(folder) / hashlib.sha256(self.about.encode()).hexdigest()[:16]
         self.num_encoded = 0
         self._places: dict[str, tuple[Path, int]] = {}  # a cloud's hash -> its file and row there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,8 @@ class AdapterTraining:
     optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2 or not self.learning_rate > 0 or self.weight_decay < 0 or not 0 <= self.label_smoothing < 1:
+        rates = 0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf
+        if self.epochs < 1 or self.batch_size < 2 or not rates or not 0 <= self.label_smoothing < 1:
             raise InputError("training an adapter needs epochs of at least 1, batch_size of at least 2, a positive learning_rate, a weight_decay of "
                              f"at least 0 and label_smoothing in [0, 1), got {self.epochs}, {self.batch_size}, {self.learning_rate:g}, "
                              f"{self.weight_decay:g}, {self.label_smoothing:g}.")
@@ -78,7 +80,8 @@ def fit_adapter(make: Callable[[], nn.Module], paths: Sequence[Float[Tensor, "..
         The adapter in evaluation mode, on the device of `names`, after the last epoch: nothing is selected.
 
     Raises:
-        TrainingDivergedError: If the loss is not finite.
+        InputError: If there is only one cloud.
+        TrainingDivergedError: If the loss or a weight is not finite.
     """
     factor = scale if training.scale is None else training.scale
     device = names.device
@@ -90,6 +93,8 @@ def fit_adapter(make: Callable[[], nn.Module], paths: Sequence[Float[Tensor, "..
         features, truth, names = [path.clone().to(device) for path in paths], labels.clone().to(device), names.clone()
         count = len(truth)
         starts = [start for start in range(0, count, training.batch_size) if count - start > 1]
+        if not starts:
+            raise InputError(f"an adapter needs at least 2 clouds to train on, got {count}.")
         schedule = CosineAnnealingLR(optimizer, training.epochs * max(len(starts), 1)) if training.cosine else None
         order = torch.Generator().manual_seed(seed)
         loss = torch.zeros(())
@@ -105,7 +110,7 @@ def fit_adapter(make: Callable[[], nn.Module], paths: Sequence[Float[Tensor, "..
                 optimizer.step()
                 if schedule is not None:
                     schedule.step()
-        if not bool(loss.isfinite()):
-            raise TrainingDivergedError(f"the adapter's loss is {float(loss)} after {training.epochs} epochs; lower its learning_rate "
+        if not bool(loss.isfinite()) or not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+            raise TrainingDivergedError(f"the adapter's loss is {float(loss.detach())} after {training.epochs} epochs; lower its learning_rate "
                                         f"({training.learning_rate:g}).")
         return model.requires_grad_(False).eval()
