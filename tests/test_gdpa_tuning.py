@@ -341,9 +341,12 @@ def test_settings_and_files_that_do_not_fit_are_refused(clip: ClipTowers, tiny_c
         with pytest.raises(kind, match=message):
             GDPATuning(towers, tmp_path / NAME, file, **settings)
     module = GDPATuning(clip, tmp_path / NAME, disturbed_depth, adapter=AdapterSettings(norm="batch"))
-    module._trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))  # type: ignore[assignment]
-    with pytest.raises(InputError, match="norm batch is synchronised between processes on CUDA only; use one process, or norm layer or none"):
-        module._synchronise()
+    for processes, size, message in ((2, 8, "norm batch is synchronised between processes on CUDA only; use one process, or norm layer or none"),
+                                     (1, 1, r"norm batch needs two clouds in every process; raise data.batch_size \(1\)")):
+        module._trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), world_size=processes,  # type: ignore[assignment]
+                                          datamodule=SimpleNamespace(global_batch_size=size))
+        with pytest.raises(InputError, match=message):
+            module._check_batch_norm()
     for towers, file, message in ((other, trained / NAME, "has other weights; give that CLIP"),
                                   (clip, disturbed_depth, "was written by stage pretrain_depth, it has no adapter; give adapter.safetensors")):
         with pytest.raises(CheckpointMismatchError, match=message):

@@ -238,9 +238,9 @@ BAD = [
     (["--model.projections", "[pointclip3]"], InputError, "unknown projection 'pointclip3'; model.projections takes pointclip, pointclip-v2."),
     (["--model.checkpoint", "nowhere.safetensors"], DataNotFoundError, "nowhere.safetensors"),
     (["--model.apart", "[chairs]"], InputError, "model.apart names 'chairs', which no test set has; near it are chair."),
-    (["--config=no_such_stage"], DataNotFoundError, "stages that come with clip2x: collect_proxies, eval_zeroshot"),
+    (["--config=no_such_stage"], DataNotFoundError, "stages that come with clip2x: adapt, collect_proxies, eval_zeroshot"),
     (["--ckpt_path", "nowhere.ckpt"], DataNotFoundError, "nowhere.ckpt"),
-    (["--config", "no_such_stage"], DataNotFoundError, "stages that come with clip2x: collect_proxies, eval_zeroshot"),
+    (["--config", "no_such_stage"], DataNotFoundError, "stages that come with clip2x: adapt, collect_proxies, eval_zeroshot"),
 ]
 
 
