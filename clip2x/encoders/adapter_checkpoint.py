@@ -142,6 +142,18 @@ def towers_of(depth: DepthCheckpoint, clip: ClipTowers, points: PointCheckpoint 
     return DualPathEncoder(depth_encoder_of(depth, clip), clip, own, number).requires_grad_(False).eval()
 
 
+def towers_facts(clip: ClipTowers, depth: DepthCheckpoint, points: PointCheckpoint | None) -> dict[str, Any]:
+    """Name all weights and settings that features of `towers_of` depend on, but for the precision."""
+    return {"clip": clip.content_sha256, "depth": depth.sha256, "points": None if points is None else points.sha256,
+            "encoder": depth.about["encoder"]}
+
+
+def mined_by(depth: DepthCheckpoint, points: PointCheckpoint | None, paths: Sequence[str]) -> dict[str, Any]:
+    """Say which frames the encoders of some paths were trained on, as checkpoints state it (`mined`)."""
+    own = depth.about.get("mined") or {} if DEPTH in paths else {}
+    return {**own, **(points.about.get("mined") or {} if points is not None and POINTS in paths else {})}
+
+
 def gate_start(depth: DepthCheckpoint, points: PointCheckpoint | None, paths: Sequence[str]) -> list[float]:
     """Give the weights that a gate starts from: the factors of the sums of cosines that the checkpoints' own stages fitted.
 

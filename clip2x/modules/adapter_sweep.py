@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from clip2x.adapters import AdapterSettings, GatedFusion, InterViewAdapter, released_dpa
 from clip2x.data.shots import ALL
-from clip2x.encoders.adapter_checkpoint import LEAST_START, gate_start, save_adapter_checkpoint, towers_of
+from clip2x.encoders.adapter_checkpoint import LEAST_START, gate_start, mined_by, save_adapter_checkpoint, towers_facts, towers_of
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
 from clip2x.encoders.dual import CLIP, DEPTH, POINTS, AdaptedEncoder
@@ -87,8 +87,7 @@ class AdapterSweep(ShotSweep):
             raise InputError(f"model.methods has {THIRD!r}, which needs model.point_checkpoint.")
         self.methods = [name for name in ADAPTERS if name in (methods or ADAPTERS) and (name != THIRD or self.points is not None)]
         self.templates = templates
-        about = {"clip": clip.content_sha256, "depth": self.depth.sha256, "points": None if self.points is None else self.points.sha256,
-                 "encoder": self.depth.about["encoder"], "precision": clip.precision}
+        about = {**towers_facts(clip, self.depth, self.points), "precision": clip.precision}
         self.view_features = ViewFeatureCache(self.towers, self.output / "view_features", about, self._autocast)
 
     def _autocast(self) -> Any:
@@ -200,7 +199,7 @@ class AdapterSweep(ShotSweep):
         about = {
             "encoder": self.depth.about["encoder"], "scale": self.clip.logit_scale if scale is None else scale,
             "templates": list(self._templates(measured.data)),
-            "class_names": list(measured.data.class_names), "points": None, "mined": self._mined_by((DEPTH, CLIP)),
+            "class_names": list(measured.data.class_names), "points": None, "mined": mined_by(self.depth, self.points, (DEPTH, CLIP)),
             "unseen_names": [], "seed": draw.seed, "commit": commit(),
             "trained_with": f"all labels of {source.name}" if draw.shots == ALL else f"{draw.shots} labelled clouds of every class of {source.name}",
             "trained_on": {"data": source.name, "shots": draw.shots, "seed": draw.seed}, "selected_on": "nothing: the last epoch", "notes": [],
@@ -217,7 +216,7 @@ class AdapterSweep(ShotSweep):
         points = {"point_checkpoint_sha256": cast(Any, self.points).sha256, "num_points_of_encoder": self.towers.num_points} if with_points else {}
         selected = "nothing: the last epoch" if name in ADAPTERS else None
         notes = [f"{name}: with the point encoder of CLIP2; ours."] if with_points and len(paths) > 1 else []
-        return Method(name, {}, protocol(name, **views, **points, selected_on=selected, notes=notes), mined=self._mined_by(paths))
+        return Method(name, {}, protocol(name, **views, **points, selected_on=selected, notes=notes), mined=mined_by(self.depth, self.points, paths))
 
     def _paths_of(self, name: str) -> tuple[str, ...]:
         """Say which paths a row rests on."""
@@ -229,11 +228,6 @@ class AdapterSweep(ShotSweep):
         own = [list(cast(Any, self.points).about["templates"])] if name == CLIP2_ZERO else [list(self._templates(data))]
         return own
 
-    def _mined_by(self, paths: Sequence[str]) -> dict[str, Any]:
-        """Say which frames the encoders of some paths were trained on, see `transduction.mined_frames`."""
-        depth = self.depth.about.get("mined") or {} if DEPTH in paths else {}
-        return {**depth, **(self.points.about.get("mined") or {} if self.points is not None and POINTS in paths else {})}
-
     def _settings(self) -> list[Any]:
         points = None if self.points is None else self.points.sha256
         return [self.depth.sha256, points, asdict(self.adapter), asdict(self.recipe), self.full_recipe.epochs, self.methods, STRENGTHS,
@@ -244,7 +238,7 @@ class AdapterSweep(ShotSweep):
                 for name, file in (("depth_checkpoint", self.depth), ("point_checkpoint", self.points))}
 
     def _mined(self) -> Any:
-        return self._mined_by(self.towers.paths)
+        return mined_by(self.depth, self.points, self.towers.paths)
 
     def _draw(self, results: list[dict[str, Any]]) -> None:
         picture = draw_gates([row for row in results if row["method"] == GDPA])

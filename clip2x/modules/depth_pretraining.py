@@ -23,7 +23,7 @@ from clip2x.evaluation.class_embeddings import class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import DepthPairLoss
-from clip2x.modules.frozen_clip import FrozenClipTraining
+from clip2x.modules.frozen_clip import FrozenClipTraining, Scores
 from clip2x.modules.gathering import gathered, gathered_objects
 from clip2x.modules.resuming import settings_of
 from clip2x.modules.validation import accuracies, best_checkpoint
@@ -34,7 +34,6 @@ from clip2x.types import PairBatch, PointBatch
 SELECTION = {"train_val": "val", "official": "test/shapenet-pc-test"}  # rule -> set; official code (30673e7, pretraining.py): best epoch there
 MONITOR = "select/top1"
 GRID_SAMPLES = 8  # pairs shown in TensorBoard
-Scores = tuple[Tensor, Tensor, Tensor]  # index (n,), cosines (n, C), label (n,)
 
 
 class DepthPretraining(FrozenClipTraining):
@@ -171,15 +170,12 @@ class DepthPretraining(FrozenClipTraining):
     def on_validation_epoch_end(self) -> None:
         """Join the scores of all processes, log accuracies, fit the factors for the sum of tuned and untouched tower."""
         for position, name in enumerate(self._set_names()):
-            index, scores, labels = merge_parts(gathered_objects(self, self._scores.get(position, [])))
-            self._check_finite(scores, "the depth encoder")
-            top1, class_mean = accuracies(scores, labels)
-            self.log_dict({f"{name}/top1": top1, f"{name}/class_mean": class_mean})
+            found = self._join_scores(name, self._scores.get(position, []), "the depth encoder")
             if name == SELECTION[self.select_on]:
-                self.log(MONITOR, top1, prog_bar=True)
-                self.val_top1 = top1
+                self.log(MONITOR, found.top1, prog_bar=True)
+                self.val_top1 = found.top1
             if position == 0:
-                self._fit_ensemble(index, scores, labels)
+                self._fit_ensemble(found.index, found.scores, found.labels)
         if isinstance(self.logger, TensorBoardLogger) and self.trainer.is_global_zero and self.trainer.state.fn == "fit":
             self.logger.experiment.add_image("pairs: picture, depth at two distances", self._grid(), self.global_step)
 

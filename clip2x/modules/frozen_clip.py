@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,25 @@ from clip2x.data.image_features import cache_image_features
 from clip2x.data.shapenet_pairs import ShapeNetPairs
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import InputError, TrainingDivergedError
+from clip2x.evaluation.metrics import merge_parts
 from clip2x.modules.divergence import DivergenceWatch
+from clip2x.modules.gathering import gathered_objects
 from clip2x.modules.resuming import last_checkpoint, leave_clip_out, refuse_others
+from clip2x.modules.validation import accuracies
 from clip2x.storage import check_writable, remove_stale
+
+Scores = tuple[Tensor, Tensor, Tensor]  # index (n,), cosines (n, C), label (n,)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What was scored of a whole validation set: index (N,), cosines (N, C), label (N,), and the two accuracies, shares of 1."""
+
+    index: Tensor
+    scores: Tensor
+    labels: Tensor
+    top1: float
+    class_mean: float
 
 
 class FrozenClipTraining(LightningModule):
@@ -94,6 +111,18 @@ class FrozenClipTraining(LightningModule):
     def _check_precision(self) -> None:
         if str(self.trainer.precision) in ("bf16-true", "16-true"):
             raise InputError(f"--trainer.precision {self.trainer.precision} would hold the weights in 16 bits; use bf16-mixed, 16-mixed or 32-true.")
+
+    def _join_scores(self, name: str, parts: list[Scores], encoder: str) -> Joined:
+        """Join what all processes scored of a validation set, and log top-1 and class mean.
+
+        Raises:
+            TrainingDivergedError: If a score is not finite.
+        """
+        index, scores, labels = merge_parts(gathered_objects(self, parts))
+        self._check_finite(scores, encoder)
+        top1, class_mean = accuracies(scores, labels)
+        self.log_dict({f"{name}/top1": top1, f"{name}/class_mean": class_mean})
+        return Joined(index, scores, labels, top1, class_mean)
 
     def _check_finite(self, scores: Tensor, encoder: str) -> None:
         if not bool(scores.isfinite().all()):

@@ -16,7 +16,7 @@ from clip2x.adapters import AdapterSettings, GatedFusion
 from clip2x.data.clouds import LabelledClouds
 from clip2x.data.samplers import SampleKey
 from clip2x.data.shots import may_share_objects
-from clip2x.encoders.adapter_checkpoint import STAGE, gate_start, save_adapter_checkpoint, towers_of
+from clip2x.encoders.adapter_checkpoint import STAGE, gate_start, mined_by, save_adapter_checkpoint, towers_facts, towers_of
 from clip2x.encoders.checkpoint_parts import describe_clip
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
@@ -24,19 +24,16 @@ from clip2x.encoders.dual import CLIP, DEPTH, POINTS, AdaptedEncoder
 from clip2x.encoders.point_checkpoint import read_point_checkpoint, require_coordinates
 from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import class_embeddings
-from clip2x.evaluation.metrics import merge_parts
 from clip2x.evaluation.view_features import ViewFeatureCache
-from clip2x.modules.frozen_clip import FrozenClipTraining
-from clip2x.modules.gathering import gathered_objects
+from clip2x.modules.frozen_clip import FrozenClipTraining, Scores
 from clip2x.modules.resuming import settings_of
-from clip2x.modules.validation import accuracies, best_checkpoint
+from clip2x.modules.validation import best_checkpoint
 from clip2x.optim import train_only_some
 from clip2x.provenance import commit
 from clip2x.types import PointBatch
 
 MONITOR = "select/class_mean"
 HEADS = ("names", "linear")
-Scores = tuple[Tensor, Tensor, Tensor]  # index (n,), cosines (n, C), label (n,)
 
 
 class GDPATuning(FrozenClipTraining):
@@ -175,13 +172,10 @@ class GDPATuning(FrozenClipTraining):
     def on_validation_epoch_end(self) -> None:
         """Join the scores of all processes, log accuracies and what the paths weigh."""
         for position, name in enumerate(self._set_names()):
-            _, scores, labels = merge_parts(gathered_objects(self, self._scores.get(position, [])))
-            self._check_finite(scores, "the adapter")
-            top1, class_mean = accuracies(scores, labels)
-            self.log_dict({f"{name}/top1": top1, f"{name}/class_mean": class_mean})
+            found = self._join_scores(name, self._scores.get(position, []), "the adapter")
             if position == 0:
-                self.log(MONITOR, class_mean, prog_bar=True)
-                self.val = class_mean
+                self.log(MONITOR, found.class_mean, prog_bar=True)
+                self.val = found.class_mean
         if self._weights:
             mean = torch.stack(self._weights).mean(dim=0)
             self.log_dict({f"gate/{path}": float(weight) for path, weight in zip(self.encoder.chosen, mean, strict=True)}, sync_dist=True)
@@ -227,8 +221,7 @@ class GDPATuning(FrozenClipTraining):
     def _keep(self) -> list[list[Tensor]]:
         """Let the towers see the training clouds of so many epochs; processes share the work and the folder."""
         train = self._data.train_set
-        about = {"clip": self.clip.content_sha256, "depth": self.depth.sha256, "points": None if self.points is None else self.points.sha256,
-                 "encoder": self.depth.about["encoder"], "precision": str(self.trainer.precision)}
+        about = {**towers_facts(self.clip, self.depth, self.points), "precision": str(self.trainer.precision)}
         cache = ViewFeatureCache(self.encoder.towers, self.output.parent / "view_features", about, self.trainer.precision_plugin.forward_context)
         self._cache = cache
         kept = []
@@ -255,10 +248,10 @@ class GDPATuning(FrozenClipTraining):
         labels = "all labels" if train.data.limit is None else f"{len(train):,} labels"
         shots = labels if train.data.shots is None else f"{train.data.shots} labelled clouds of every class"
         said = None if self.points is None else self.points.about["encoder"]
-        mined = {**(self.depth.about.get("mined") or {}), **({} if self.points is None else self.points.about.get("mined") or {})}
         return {
             "encoder": self.depth.about["encoder"], "scale": self.scale, "templates": list(train.manifest.templates(self.templates)),
-            "class_names": list(train.class_names), "points": said, "mined": mined,
+            "class_names": list(train.class_names), "points": said,
+            "mined": mined_by(self.depth, self.points, self.encoder.chosen),
             "unseen_names": [], "seed": self._data.seed, "commit": commit(), "ensemble": None, "precision": str(self.trainer.precision),
             "trained_with": f"{shots} of {train.manifest.name}/{train.data.variant_name}/{train.data.split}", "steps": self.trainer.global_step,
             "trained_on": {"data": f"{train.manifest.name}/{train.data.variant_name}/{train.data.split}", "shots": train.data.shots or "all",

@@ -22,7 +22,7 @@ from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import GlobalBatch, TripletLoss
-from clip2x.modules.frozen_clip import FrozenClipTraining
+from clip2x.modules.frozen_clip import FrozenClipTraining, Scores
 from clip2x.modules.gathering import gathered, gathered_objects
 from clip2x.modules.resuming import settings_of
 from clip2x.modules.triplet_sources import TripletSources
@@ -34,7 +34,6 @@ from clip2x.types import PointBatch, TripletBatch
 MONITOR = "select/class_mean"
 DEPTH_TEMPLATES = ("image of a {}",)  # official code of CLIP2Point
 EncoderFactory = Callable[[int], PointEncoder]
-Scores = tuple[Tensor, Tensor, Tensor]  # index (n,), cosines (n, ..., C), label (n,)
 
 
 class TripletPretraining(FrozenClipTraining):
@@ -165,14 +164,11 @@ class TripletPretraining(FrozenClipTraining):
     def on_validation_epoch_end(self) -> None:
         """Join the scores of all processes, log accuracies, fit the scale and the factors of the sum with the other encoder."""
         for position, name in enumerate(self._set_names()):
-            index, scores, labels = merge_parts(gathered_objects(self, self._scores.get(position, [])))
-            self._check_finite(scores, "the encoder")
-            top1, class_mean = accuracies(scores, labels)
-            self.log_dict({f"{name}/top1": top1, f"{name}/class_mean": class_mean})
+            found = self._join_scores(name, self._scores.get(position, []), "the encoder")
             if position == 0:
-                self.log(MONITOR, class_mean, prog_bar=True)
-                self.val = {"top1": top1, "class_mean": class_mean}
-                self._fit_factors(index, scores, labels)
+                self.log(MONITOR, found.class_mean, prog_bar=True)
+                self.val = {"top1": found.top1, "class_mean": found.class_mean}
+                self._fit_factors(found.index, found.scores, found.labels)
 
     def on_fit_end(self) -> None:
         """Write the best encoder once the last step is done."""
