@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -15,38 +16,53 @@ from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 from clip2x.proxy_commands import add_proxy_commands, check_triplets
 from clip2x.report_command import add_report_command
 from clip2x.scene_command import add_scene_command
+from clip2x.signals import Terminated, orderly_termination
 
 if TYPE_CHECKING:
     from clip2x.predict import Recognizer
 
 DEFAULT_CHECKPOINTS = (Path("runs/mini/pretrain_depth/depth_encoder.safetensors"), Path("runs/mini/pretrain_clip/clip.safetensors"))
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STAGE_COMMANDS = ("fit", "validate", "test", "predict")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; what a user can mend ends in one line on stderr and exit status 2."""
+    """Run a command; what a user can mend ends in one line on stderr and exit status 2, SIGTERM in 143 once what is under way is put in order."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments and arguments[0] in STAGE_COMMANDS:
-            from clip2x.stage_cli import run_stage
-
-            run_stage(arguments)
-            return 0
-        options = _parser().parse_args(arguments)
-        status: int = options.run(options)
-        return status
+        with orderly_termination():
+            return _run(arguments)
     except Clip2xError as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
     except (PermissionError, NotADirectoryError) as error:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check who may read and write it.", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{place}; make room and give the same command again: what was finished is kept.", file=sys.stderr)
+        return 2
+    except Terminated as stopped:
+        return int(str(stopped.code))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments and arguments[0] in STAGE_COMMANDS:
+        from clip2x.stage_cli import run_stage
+
+        run_stage(arguments)
+        return 0
+    options = _parser().parse_args(arguments)
+    status: int = options.run(options)
+    return status
 
 
 def _one_line(error: Clip2xError) -> str:

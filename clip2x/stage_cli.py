@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 
@@ -39,6 +40,8 @@ import clip2x.proxies.transformers_detectors  # noqa: F401  imported, so that YA
 from clip2x.data.datamodule import Clip2xDataModule
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
 from clip2x.manifest import shipped_folder
+from clip2x.modules.checkpoint_files import AtomicCheckpointIO
+from clip2x.modules.stopping import StopOnSignal
 
 
 class SaveConfig(SaveConfigCallback):
@@ -64,8 +67,10 @@ class Clip2xCLI(LightningCLI):
             config.trainer.precision = "bf16-mixed" if _has_bf16(str(config.trainer.accelerator)) else "32-true"
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Build the trainer and keep the configuration on it for the results."""
+        """Build the trainer and keep the configuration on it for the results; checkpoints are written atomically."""
         trainer: Any = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one that was asked for
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         trainer.clip2x_config = yaml.safe_load(self.parser.dump(self.config, skip_none=True))[self.subcommand]
         return trainer
 
@@ -74,7 +79,7 @@ def run_stage(args: list[str]) -> None:
     """Run `fit|validate|test|predict --config ... [overrides]`.
 
     Raises:
-        Clip2xError: One line for anything that is wrong with the arguments, the data or the weights.
+        Clip2xError: One line for anything that is wrong with the arguments, the data or the weights, or a reader process that has died.
     """
     _quiet_lightning()
     arguments = [args[0], *_resolved_configs(args[1:])] if args else ["--help"]
@@ -82,7 +87,7 @@ def run_stage(args: list[str]) -> None:
         Clip2xCLI(LightningModule, Clip2xDataModule, subclass_mode_model=True,
                   save_config_callback=SaveConfig, save_config_kwargs={"overwrite": True},
                   seed_everything_default=0,
-                  trainer_defaults={"use_distributed_sampler": False},
+                  trainer_defaults={"use_distributed_sampler": False, "callbacks": [StopOnSignal()]},
                   parser_kwargs={"allow_abbrev": False, "exit_on_error": False}, args=arguments)
     except argparse.ArgumentError as error:
         raise InputError(_one_line(error)) from error
@@ -90,6 +95,11 @@ def run_stage(args: list[str]) -> None:
         raise InputError(" ".join(str(error).split())) from error
     except ValueError as error:
         raise _user_error(error) or error from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(f"a reader process has ended ({' '.join(str(error).split())}); is memory short? Lower data.num_workers or data.prefetch, "
+                         "then give the same command again: a training goes on from its last checkpoint.") from error
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataNotFoundError(f"{error.strerror or error}: {error.filename or ''}") from error
 
@@ -152,9 +162,11 @@ def _quiet_lightning() -> None:
 
     class NoTips(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
-            return "💡" not in record.getMessage() and "TPU available" not in record.getMessage()
+            noise = ("💡", "TPU available", "`weights_only` was not set")  # the last: checkpoints are read as data only, always
+            return not any(part in record.getMessage() for part in noise)
 
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric.utilities.rank_zero"):
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric.utilities.rank_zero",
+                 "lightning.pytorch.trainer.connectors.checkpoint_connector"):
         logging.getLogger(name).addFilter(NoTips())
     for pattern in (".*args parameter is intended.*", ".*does not have many workers.*", ".*save_hyperparameters.*", ".*exists and is not empty.*",
                     ".*is an instance of `nn.Module`.*", ".*isinstance.*LeafSpec.*", ".*no last checkpoint available.*",

@@ -1,4 +1,4 @@
-"""Two gloo processes against one. Run as a script, this file starts the two; the reference is plain code without Lightning."""
+"""Two and four gloo processes against one. Run as a script, this file starts them; the reference is plain code without Lightning."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from clip2x.modules.gathering import gathered, gathered_objects
 from clip2x.modules.triplet_pretraining import TripletPretraining
 from clip2x.optim import Lamb
 
+WORLDS = (2, 4)
 PER_PROCESS, STEPS, WIDTH, NAMES = 3, 2, 8, 4
 REPO = Path(__file__).resolve().parents[1]
 
@@ -108,24 +109,24 @@ TRIPLET_LOSSES: dict[str, dict[str, Any]] = {
 }
 
 
-def train(folder: Path, rank: int, port: int) -> None:
-    """Train as one of two processes: pairs with the intra term and without, triplets with each kind of loss."""
+def train(folder: Path, rank: int, world: int, port: int) -> None:
+    """Train as one of the processes: pairs with the intra term and without, triplets with each kind of loss."""
     torch.set_num_threads(1)
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     modules = {"True": Pairs(True), "False": Pairs(False), **{name: Triplets(options) for name, options in TRIPLET_LOSSES.items()}}
     for name, module in modules.items():
         data: Any = DataLoader([rows(step, rank) for step in range(STEPS)], batch_size=None)  # type: ignore[arg-type]
-        Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        Trainer(accelerator="cpu", devices=world, strategy="ddp", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
                 enable_model_summary=False, use_distributed_sampler=False).fit(module, data)
         torch.save({"seen": module.seen, "weights": module.state_dict()}, folder / f"{name}-{rank}.pt")
 
 
-def start_two_processes(folder: Path) -> int:
+def start_processes(folder: Path, world: int) -> int:
     """Fork before anything has run, so that the slow imports are paid once; returns the worse exit status."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [multiprocessing.get_context("fork").Process(target=train, args=(folder, rank, port)) for rank in (0, 1)]
+    ranks = [multiprocessing.get_context("fork").Process(target=train, args=(folder, rank, world, port)) for rank in range(world)]
     for process in ranks:
         process.start()
     for process in ranks:
@@ -135,23 +136,25 @@ def start_two_processes(folder: Path) -> int:
     return max(abs(process.exitcode or 0) for process in ranks)
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ranks")
-    run = subprocess.run([sys.executable, __file__, str(folder)], cwd=REPO, capture_output=True, text=True, timeout=300,
+@pytest.fixture(scope="module", params=WORLDS)
+def processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, range]:
+    """What the processes of a run wrote, and their ranks."""
+    folder, world = tmp_path_factory.mktemp("ranks"), int(request.param)
+    run = subprocess.run([sys.executable, __file__, str(folder), str(world)], cwd=REPO, capture_output=True, text=True, timeout=300,
                          env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
-    return folder
+    return folder, range(world)
 
 
 @pytest.mark.parametrize("intra", [True, False])
-def test_two_processes_equal_one(two_processes: Path, intra: bool) -> None:
+def test_several_processes_equal_one(processes: tuple[Path, range], intra: bool) -> None:
     """Loss, every gradient (of s too) and the weights after two steps of LAMB."""
+    folder, of = processes
     alone = Pairs(intra)
     optimizer = alone.configure_optimizers()
-    ranks = [torch.load(two_processes / f"{intra}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    ranks = [torch.load(folder / f"{intra}-{rank}.pt", weights_only=True) for rank in of]
     for step in range(STEPS):
-        parts = [rows(step, rank) for rank in (0, 1)]
+        parts = [rows(step, rank) for rank in of]
         joined = {key: torch.cat([part[key] for part in parts]) for key in ("views", "image")}
         optimizer.zero_grad()
         terms = alone.loss(alone.encoder(joined["views"]), joined["image"])
@@ -161,7 +164,7 @@ def test_two_processes_equal_one(two_processes: Path, intra: bool) -> None:
         for rank in ranks:
             seen = rank["seen"][step]
             assert torch.equal(seen["joined"], joined["image"])
-            assert seen["objects"] == ["0", "own", "1"]
+            assert seen["objects"] == [item for rank in of for item in ["own"] * rank + [str(rank)]]
             torch.testing.assert_close(seen["terms"], {name: term.detach() for name, term in terms.items()}, rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(seen["gradients"], expected, rtol=1e-6, atol=1e-6)
         optimizer.step()
@@ -170,19 +173,20 @@ def test_two_processes_equal_one(two_processes: Path, intra: bool) -> None:
 
 
 @pytest.mark.parametrize("name", TRIPLET_LOSSES)
-def test_two_processes_equal_one_on_triplets(two_processes: Path, name: str) -> None:
-    """Each process has the loss of its own rows: the mean of both is that of the joined batch, and so are gradients and weights."""
+def test_several_processes_equal_one_on_triplets(processes: tuple[Path, range], name: str) -> None:
+    """Each process has the loss of its own rows: the mean of all is that of the joined batch, and so are gradients and weights."""
+    folder, of = processes
     alone = Triplets(TRIPLET_LOSSES[name])
     optimizer = alone.configure_optimizers()
-    ranks = [torch.load(two_processes / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    ranks = [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in of]
     for step in range(STEPS):
-        batches = [rows(step, rank) for rank in (0, 1)]
+        batches = [rows(step, rank) for rank in of]
         optimizer.zero_grad()
         terms = alone.loss(*alone.parts({key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}))
         terms["loss"].backward()
         expected = {name: parameter.grad for name, parameter in alone.named_parameters() if parameter.grad is not None}
         assert ("loss.log_scale" in expected) == TRIPLET_LOSSES[name].get("learnable", False)
-        mean = {name: (ranks[0]["seen"][step]["terms"][name] + ranks[1]["seen"][step]["terms"][name]) / 2 for name in terms}
+        mean = {name: torch.stack([rank["seen"][step]["terms"][name] for rank in ranks]).mean() for name in terms}
         torch.testing.assert_close(mean, {name: term.detach() for name, term in terms.items()}, rtol=1e-6, atol=1e-6)
         for rank in ranks:
             torch.testing.assert_close(rank["seen"][step]["gradients"], expected, rtol=1e-6, atol=1e-6)
@@ -191,10 +195,12 @@ def test_two_processes_equal_one_on_triplets(two_processes: Path, name: str) -> 
         torch.testing.assert_close(rank["weights"], alone.state_dict(), rtol=1e-6, atol=1e-6)
 
 
-def test_unequal_batches_are_refused_on_every_process(two_processes: Path) -> None:
-    for rank in (0, 1):
-        last = torch.load(two_processes / f"True-{rank}.pt", weights_only=True)["seen"][-1]
-        assert last["error"].startswith("every process must bring a batch of the same size, found 2, 3; drop the last batch")
+def test_unequal_batches_are_refused_on_every_process(processes: tuple[Path, range]) -> None:
+    folder, of = processes
+    sizes = ", ".join(str(2 + rank) for rank in of)
+    for rank in of:
+        last = torch.load(folder / f"True-{rank}.pt", weights_only=True)["seen"][-1]
+        assert last["error"].startswith(f"every process must bring a batch of the same size, found {sizes}; drop the last batch")
 
 
 def test_one_process_has_its_own_back() -> None:
@@ -206,4 +212,4 @@ def test_one_process_has_its_own_back() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(start_two_processes(Path(sys.argv[1])))
+    sys.exit(start_processes(Path(sys.argv[1]), int(sys.argv[2])))

@@ -17,6 +17,7 @@ from clip2x.data.frame_loading import LoadedFrames
 from clip2x.data.readers import open_dataset, open_frames
 from clip2x.data.samplers import ExactSampler, GlobalBatchSampler
 from clip2x.errors import InputError
+from clip2x.signals import end_with_parent_only
 
 DatasetFactory = Callable[[Path, int], Dataset[Any]]
 
@@ -216,7 +217,7 @@ class Clip2xDataModule(LightningDataModule):
 
     def _loader_options(self) -> dict[str, Any]:
         on_gpu = self._trainer().strategy.root_device.type == "cuda"
-        workers = {"persistent_workers": True, "prefetch_factor": self.prefetch} if self.num_workers else {}
+        workers = {"persistent_workers": True, "prefetch_factor": self.prefetch, "worker_init_fn": end_with_parent_only} if self.num_workers else {}
         return {"num_workers": self.num_workers, "pin_memory": on_gpu, "collate_fn": collate, **workers}
 
     def _trainer(self) -> Any:

@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from clip2x.errors import InputError
+from clip2x.signals import end_with_parent_only
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -153,6 +154,7 @@ def _end(running: list[_Worker]) -> None:
 def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
     """Do what comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one ends the others
+    end_with_parent_only()
     try:
         while True:
             pipe.send(work(pipe.recv()))
@@ -177,16 +179,3 @@ def quiet_start() -> Iterator[None]:
                 os.environ[name] = value
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
-
-
-def leave_with_parent() -> None:
-    """End this process when the one that started it ends, however that comes; for processes of a `ProcessPoolExecutor`, which outlive a kill."""
-    parent = multiprocessing.parent_process()
-
-    def watch(sentinel: int) -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if parent is not None:
-        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

@@ -20,6 +20,7 @@ from clip2x.miniworld.rooms.writer import write_rooms
 from clip2x.miniworld.scans import write_scans
 from clip2x.miniworld.scene_pictures import SceneCounts, write_scene_pictures
 from clip2x.miniworld.streets.writer import StreetSize, write_streets
+from clip2x.signals import leave_with_parent
 from clip2x.storage import atomic_path, check_writable
 
 
@@ -91,7 +92,7 @@ def write_miniworld(root: Path, *, seed: int = 0, size: MiniWorldSize | None = N
     root.mkdir(parents=True)
     (root / ".writing").touch()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers or _usable_cores(), mp_context=context) as pool:
+    with ProcessPoolExecutor(workers or _usable_cores(), mp_context=context, initializer=leave_with_parent) as pool:
         write_pictures(root / "pictures.h5", stamp, seed=seed, train=size.train_pictures, val=size.val_pictures, views=size.views,
                        image_size=size.image_size, pool=pool)
         counts = SceneCounts({"train": size.caption_rooms_train, "val": size.caption_rooms_val},

@@ -22,6 +22,7 @@ from clip2x.losses import CaptionLoss
 from clip2x.miniworld.captions import caption_words
 from clip2x.modules.gathering import gathered
 from clip2x.modules.muon import MuonAdamW
+from clip2x.modules.resuming import last_checkpoint
 from clip2x.provenance import commit
 from clip2x.storage import check_writable
 from clip2x.types import CaptionedBatch
@@ -124,9 +125,8 @@ class ClipPretraining(LightningModule):
             "seed": self.seed, "commit": commit(), "precision": str(self.trainer.precision), "val_top1": top1,
             "val_scene_top1": scene_top1,
         })
-        for callback in self.trainer.checkpoint_callbacks:
-            if kept := getattr(callback, "last_model_path", ""):
-                Path(kept).unlink(missing_ok=True)
+        if kept := last_checkpoint(self.trainer):
+            Path(kept).unlink(missing_ok=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note which data and seed the weights come from."""
@@ -141,7 +141,7 @@ class ClipPretraining(LightningModule):
 
     def _trained_on(self) -> str:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        return (f"{data.train_set.stamp} seed {self.seed} {torch.initial_seed()} steps {self.trainer.max_steps} of {data.batch_size}, "
+        return (f"{data.train_set.stamp} seed {self.seed} {torch.initial_seed()} steps {self.trainer.max_steps} of {data.global_batch_size}, "
                 f"rates {self.learning_rate} {self.filter_rate} decay {self.weight_decay}")
 
     def setup(self, stage: str) -> None:

@@ -145,7 +145,7 @@ class DepthPretraining(FrozenClipTraining):
         image_features = gathered(self, batch["image_features"] if "image_features" in batch else self._encode_pictures(batch["image"]))
         terms = self.loss(view_features, image_features)
         self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=len(image_features))
-        self.log("train/s", self.loss.s.detach(), batch_size=len(image_features))
+        self.log_dict({"train/s": self.loss.s.detach(), "train/negatives": float(len(image_features) - 1)}, batch_size=len(image_features))
         self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False, batch_size=len(image_features))
         self.watch.note(self.global_step, terms["loss"], batch["index"])
         loss: Tensor = terms["loss"]

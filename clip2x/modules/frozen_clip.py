@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from clip2x.data.feature_store import ImageFeatures
 from clip2x.data.image_features import cache_image_features
@@ -61,6 +61,12 @@ class FrozenClipTraining(LightningModule):
     def _stage(self) -> str:
         raise NotImplementedError
 
+    def on_train_start(self) -> None:
+        """Say how large the batch is that the loss contrasts: the first thing to compare when a result differs from another machine's."""
+        size, processes = self._data.global_batch_size, self.trainer.world_size
+        self.print(f"global batch {size} over {processes} process{'es' if processes > 1 else ''}, from step {self.global_step} to "
+                   f"{self.trainer.max_steps}")
+
     def on_train_end(self) -> None:
         """Look at the loss of the last step too."""
         self._check_last_loss()
@@ -92,6 +98,18 @@ class FrozenClipTraining(LightningModule):
         check_writable(self.output.parent)
         remove_stale(self.output.parent)
 
+    def _require_synced_batch_norm(self) -> None:
+        """Refuse to train batch norm whose statistics are those of a process's own share of the batch.
+
+        Raises:
+            InputError: If several processes train it and it is not synchronised between them.
+        """
+        trained = [name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+                   and not isinstance(module, nn.SyncBatchNorm) and any(weight.requires_grad for weight in module.parameters())]
+        if trained and self.trainer.world_size > 1 and self.trainer.strategy._layer_sync is None:
+            raise InputError(f"{len(trained)} layers of batch norm are trained (first {trained[0]}), each process by its own share of the batch; "
+                             "add --trainer.sync_batchnorm true (CUDA), or use one process.")
+
     def _check_steps(self, what: str) -> None:
         """Refuse settings of the trainer that would change a contrastive loss.
 
@@ -99,9 +117,10 @@ class FrozenClipTraining(LightningModule):
             what: What a batch holds, for the message.
 
         Raises:
-            InputError: For 16-bit weights, accumulated gradients, or a batch of one.
+            InputError: For 16-bit weights, batch norm that is not synchronised, accumulated gradients, or a batch of one.
         """
         self._check_precision()
+        self._require_synced_batch_norm()
         if (parts := self.trainer.accumulate_grad_batches) != 1:
             raise InputError(f"--trainer.accumulate_grad_batches {parts} would contrast each part of a batch alone, which is another loss; "
                              "use more devices or a smaller data.batch_size.")

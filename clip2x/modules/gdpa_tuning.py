@@ -114,6 +114,7 @@ class GDPATuning(FrozenClipTraining):
                              "take several draws, or 0.")
         if self.encoder.adapter.settings.norm == "batch":
             self._check_batch_norm()
+        self._require_synced_batch_norm()
         if self.head_kind == "linear":
             names = class_embeddings(self.clip, train.class_names, train.manifest.templates(self.templates), cache=self._names_folder)
             self.head = nn.Parameter(names.clone().float())

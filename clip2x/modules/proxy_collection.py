@@ -24,7 +24,7 @@ from clip2x.data.triplets.embeddings import CropEncoder
 from clip2x.data.triplets.index import read_index
 from clip2x.data.triplets.tools import embed_proxies
 from clip2x.data.triplets.writer import TripletWriter
-from clip2x.data.worker_pool import leave_with_parent, quiet_start
+from clip2x.data.worker_pool import quiet_start
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import BadFileError, InputError
 from clip2x.modules.gathering import gathered_objects
@@ -35,6 +35,7 @@ from clip2x.proxies.detectors import Detector, Picture
 from clip2x.proxies.indoor import IndoorLifting
 from clip2x.proxies.outdoor import OutdoorLifting
 from clip2x.proxies.vocabulary import load_vocabulary
+from clip2x.signals import leave_with_parent
 from clip2x.storage import check_writable
 from clip2x.types import FrameTriplets
 

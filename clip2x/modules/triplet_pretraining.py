@@ -132,9 +132,12 @@ class TripletPretraining(FrozenClipTraining):
         images = None
         if self.loss.image_weight:
             images = batch["image_embed"] if "image_embed" in batch else functional.normalize(self._encode_pictures(batch["image"]), dim=-1)
-        terms = self.loss(points, self.texts[ids], images, ids, self._whole(points, images, ids))
-        several = self.trainer.world_size > 1
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(ids), sync_dist=several)
+        whole = self._whole(points, images, ids)
+        terms = self.loss(points, self.texts[ids], images, ids, whole)
+        other_texts = (ids[:, None] != (ids if whole is None else whole.text_ids)).sum(dim=1).float().mean()
+        figures = {**{name: term.detach() for name, term in terms.items()}, "negative_texts": other_texts,
+                   "negative_images": float(self._data.global_batch_size - 1)}
+        self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=len(ids), sync_dist=self.trainer.world_size > 1)
         scales = self.loss.scales
         self.log_dict({"train/scale_text": scales[0].detach(), "train/scale_image": scales[1].detach()}, batch_size=len(ids))
         self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False, batch_size=len(ids))
