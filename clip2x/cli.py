@@ -21,7 +21,9 @@ from clip2x.signals import Terminated, orderly_termination
 if TYPE_CHECKING:
     from clip2x.predict import Recognizer
 
-DEFAULT_CHECKPOINTS = (Path("runs/mini/pretrain_depth/depth_encoder.safetensors"), Path("runs/mini/pretrain_clip/clip.safetensors"))
+RUNS = Path("runs/mini")
+CHECKPOINTS = {"points": Path("pretrain_points/point_encoder.safetensors"), "depth": Path("pretrain_depth/depth_encoder.safetensors"),
+               "clip": Path("pretrain_clip/clip.safetensors")}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STAGE_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -151,7 +153,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_recognizer_options(parser: argparse.ArgumentParser) -> None:
     """Add what `_recognizer` reads."""
     parser.add_argument("--checkpoint", type=Path, help="depth_encoder.safetensors, point_encoder.safetensors, adapter.safetensors, a .ckpt, "
-                        f"CLIP2Point's best_eval.pth, a small CLIP; default: the first that is there of {', '.join(map(str, DEFAULT_CHECKPOINTS))}")
+                        f"CLIP2Point's best_eval.pth, a small CLIP; default: the first that is there below --runs of {', '.join(CHECKPOINTS)}")
+    parser.add_argument("--method", choices=("depth", "points", "ensemble"), help="instead of --checkpoint: the depth or the point encoder below "
+                        "--runs, or the sum of both")
+    parser.add_argument("--runs", type=Path, default=RUNS, help=f"where make has put checkpoints; default {RUNS}")
     parser.add_argument("--clip", metavar="MODEL", help="instead of --checkpoint: an open_clip model, e.g. ViT-B-32-quickgelu")
     parser.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai; or the CLIP that a --checkpoint needs")
     parser.add_argument("--ensemble", action="store_true", help="add the cosines of the tuned encoder and of its CLIP, as fitted in pre-training")
@@ -168,22 +173,34 @@ def _class_names(text: str) -> list[str]:
 
 def _recognizer(options: argparse.Namespace) -> tuple[Recognizer, Path | None]:
     """Build what the options ask for; the checkpoint is the one named, else the first default one that is there, which is said on stderr."""
-    from clip2x.predict import from_clip, load
+    from clip2x.predict import from_clip, load, load_sum
 
-    alone = options.pretrained and not (options.clip or options.checkpoint)
-    if alone or (options.clip and (options.checkpoint or not options.pretrained)):
-        raise InputError("give either --checkpoint FILE, or both --clip MODEL and --pretrained TAG_OR_FILE.")
-    if options.clip and options.ensemble:
-        raise InputError("--ensemble adds a tuned encoder to its CLIP; give --checkpoint FILE instead of --clip.")
+    if sum(map(bool, (options.checkpoint, options.method, options.clip))) > 1 or (options.clip and not options.pretrained):
+        raise InputError("give one of --checkpoint FILE, --method NAME, and --clip MODEL with --pretrained TAG_OR_FILE.")
+    if options.pretrained and not (options.clip or options.checkpoint or options.method):
+        raise InputError("--pretrained belongs to a model or an encoder; give --clip MODEL, --checkpoint FILE or --method NAME too.")
+    if options.ensemble and (options.clip or options.method in ("points", "ensemble")):
+        raise InputError("--ensemble adds a tuned depth encoder to its CLIP; give --checkpoint FILE or --method depth.")
+    settings = {"clip": options.pretrained, "trust_torchscript": options.trust_torchscript}
     if options.clip:
         return from_clip(options.clip, options.pretrained, trust_torchscript=options.trust_torchscript), None
-    checkpoint: Path | None = options.checkpoint or next((path for path in DEFAULT_CHECKPOINTS if path.is_file()), None)
+    places = {name: options.runs / place for name, place in CHECKPOINTS.items()}
+    if options.method:
+        needed = [places[name] for name in (("points", "depth") if options.method == "ensemble" else (options.method,))]
+        if missing := [str(place) for place in needed if not place.is_file()]:
+            raise DataNotFoundError(f"there is no {' and no '.join(missing)}; run `make pretrain-depth pretrain-points`, or give --runs FOLDER.")
+        if options.method == "ensemble":
+            return load_sum(*needed, **settings), needed[0]
+    checkpoint = options.checkpoint or (places[options.method] if options.method else next(filter(Path.is_file, places.values()), None))
     if checkpoint is None:
-        raise DataNotFoundError(f"there is no {' and no '.join(map(str, DEFAULT_CHECKPOINTS))} here; run `make pretrain-clip` or "
+        raise DataNotFoundError(f"there is no {' and no '.join(map(str, places.values()))} here; run `make pretrain-clip` or "
                                 "`make pretrain-depth`, or give --checkpoint FILE, or --clip MODEL --pretrained openai.")
     if not options.checkpoint:
         print(f"note: using {checkpoint}", file=sys.stderr)
-    return load(checkpoint, clip=options.pretrained, ensemble=options.ensemble, trust_torchscript=options.trust_torchscript), checkpoint
+    recognizer = load(checkpoint, ensemble=options.ensemble, **settings)
+    if recognizer.supervised:
+        print(f"note: {checkpoint} is an adapter, trained on labels of {recognizer.supervised}; it is no zero-shot recogniser.", file=sys.stderr)
+    return recognizer, checkpoint
 
 
 def _doctor(options: argparse.Namespace) -> int:

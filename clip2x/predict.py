@@ -19,11 +19,12 @@ from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, as_depth_checkpoint, depth_encoder_of
 from clip2x.encoders.dual import AdaptedEncoder
 from clip2x.encoders.point_checkpoint import STAGE as POINT_STAGE
-from clip2x.encoders.point_checkpoint import PointCheckpoint, as_point_checkpoint, point_encoder_of
+from clip2x.encoders.point_checkpoint import PointCheckpoint, as_point_checkpoint, point_encoder_of, read_point_checkpoint
 from clip2x.encoders.points import PointEncoder
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings, unknown_words
-from clip2x.geometry import unit_sphere
+from clip2x.geometry import thin_out, unit_sphere
+from clip2x.storage import sha256_of_file
 
 # Official code, save the ten views: its zero-shot script takes clip2point-6, its pre-training and few-shot scripts these ten.
 DEFAULTS = {"views": "clip2point-10", "point_radius": 0.02, "num_points": 1024}
@@ -45,6 +46,7 @@ class Recognizer:
         templates: Prompts where `classify` is given none.
         mean_text: (E,) removed from the embeddings of names, where the encoder was trained against such; None for most.
         trained_classes: Class names and their trained weights (C, E), of an adapter with a head of its own; `classify` then takes these names only.
+        supervised: Of an adapter: the data whose labels it was trained on.
         device: Default: CUDA where there is one.
 
     Attributes:
@@ -54,14 +56,14 @@ class Recognizer:
     def __init__(self, towers: ClipTowers, encoder: DepthViewEncoder | PointEncoder | AdaptedEncoder, *, num_points: int = 1024,
                  scale: float | None = None, pooling: str = "cosine_sum", ensemble: Mapping[str, float] | None = None,
                  templates: Sequence[str] = TEMPLATES,
-                 mean_text: Sequence[float] | None = None, trained_classes: tuple[Sequence[str], Tensor] | None = None,
+                 mean_text: Sequence[float] | None = None, trained_classes: tuple[Sequence[str], Tensor] | None = None, supervised: str = "",
                  device: torch.device | str | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.towers, self.encoder = towers.to(self.device), encoder.to(self.device)
         self.num_points, self.pooling, self.ensemble, self.templates = num_points, pooling, ensemble, tuple(templates)
         self.scale = towers.logit_scale if scale is None else scale
         self.mean_text = None if mean_text is None else torch.tensor(mean_text)
-        self.trained_classes = trained_classes
+        self.trained_classes, self.supervised = trained_classes, supervised
         self._names: tuple[tuple[tuple[str, ...], tuple[str, ...]], Tensor] | None = None
 
     @torch.no_grad()
@@ -132,6 +134,62 @@ class Recognizer:
         return pool_view_features(encoder.encode_views(grey), self.pooling)
 
 
+class SummedRecognizer(Recognizer):
+    """Ranks names by the sum of a point encoder's cosines and a depth encoder's, each times its factor: the row `CLIP2 + CLIP2Point` of evaluations.
+
+    Args:
+        points: The point encoder.
+        depth: The depth encoder, of the same CLIP.
+        factors: `points` and `depth`, as fitted in the pre-training of the point encoder.
+    """
+
+    def __init__(self, points: Recognizer, depth: Recognizer, factors: Mapping[str, float]) -> None:
+        super().__init__(depth.towers, depth.encoder, num_points=max(points.num_points, depth.num_points), scale=1.0, templates=depth.templates,
+                         device=depth.device)
+        self.points, self.depth = points, depth
+        self.ensemble = {key: factors[key] for key in ("points", "depth")}
+
+    @torch.no_grad()
+    def classify(self, points: Float[Tensor, "..."], class_names: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "B C"]:
+        """Compare clouds (B, N, 3) with names; without `templates` each encoder takes its own."""
+        assert self.ensemble is not None
+        clouds = self._checked(points)
+        own = self.points.embed(thin_out(clouds, self.points.num_points)) @ self.points.class_embeddings(class_names, templates).T
+        other = self.depth.embed(clouds) @ self.depth.class_embeddings(class_names, templates).T
+        return (self.ensemble["points"] * own + self.ensemble["depth"] * other).softmax(dim=-1)
+
+    def embed(self, points: Float[Tensor, "..."]) -> Float[Tensor, "B E"]:
+        """Refuse: a sum of cosines with different prompts has no embedding.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError("the sum of two encoders has no embedding of its own; embed with one of them (--method points or depth).")
+
+
+def load_sum(points: str | Path, depth: str | Path, device: torch.device | str | None = None, clip: str | Path | None = None, *,
+             trust_torchscript: bool = False) -> SummedRecognizer:
+    """Build the sum of a point encoder and of the depth encoder that its factors were fitted with.
+
+    Args:
+        points, depth: Checkpoints of `make pretrain-points` and `make pretrain-depth`.
+        device, clip, trust_torchscript: See `load`.
+
+    Raises:
+        CheckpointMismatchError: If the point encoder states no factors, or they were fitted with another depth encoder.
+        DataNotFoundError, BadFileError: See `load`.
+    """
+    stored = read_point_checkpoint(points)
+    factors = stored.about["ensemble"]
+    if factors is None:
+        raise CheckpointMismatchError(f"{points}: states no factors for a sum; train it beside a depth encoder: make pretrain-depth pretrain-points.")
+    if (found := sha256_of_file(Path(depth))) != factors["depth_checkpoint_sha256"]:
+        raise CheckpointMismatchError(f"{points}: its factors were fitted with the depth encoder {factors['depth_checkpoint_sha256'][:12]}, "
+                                      f"{depth} is {found[:12]}; give that one, or train the point encoder again.")
+    return SummedRecognizer(load(points, device, clip, trust_torchscript=trust_torchscript),
+                            load(depth, device, clip, trust_torchscript=trust_torchscript), factors)
+
+
 def load(checkpoint: str | Path, device: torch.device | str | None = None, clip: str | Path | None = None, *, ensemble: bool = False,
          trust_torchscript: bool = False) -> Recognizer:
     """Build a recogniser from a checkpoint that describes itself, see `docs/checkpoints.md`.
@@ -188,8 +246,10 @@ def _adapted(stored: AdapterCheckpoint, clip: str | None, device: torch.device |
     towers, about = _clip_of(stored, clip, trust_torchscript), stored.about
     trained = None if stored.head is None else (about["class_names"], stored.head)
     encoder = adapted_encoder_of(stored, towers)
+    source = about.get("trained_on", {})
+    supervised = f"{source.get('data', 'unnamed data')} ({source.get('shots', '?')} per class)"
     return Recognizer(towers, encoder, num_points=about["encoder"]["num_points"], scale=about["scale"], templates=about["templates"],
-                      trained_classes=trained, device=device)
+                      trained_classes=trained, supervised=supervised, device=device)
 
 
 def _untouched(towers: ClipTowers, settings: Mapping[str, Any], device: torch.device | str | None) -> Recognizer:

@@ -112,8 +112,8 @@ def test_classify_refuses_another_clip_for_a_depth_encoder(cloud: Path, tiny_cli
     torch.save(ClipTowers("clip2x-small", random_weights=True).text_tower.state_dict(), tmp_path / "other.pt")
     for extra, message in ((["--checkpoint", str(depth_file), "--pretrained", str(tmp_path / "other.pt")], "needs the CLIP of its training"),
                            (["--checkpoint", str(tiny_clip), "--ensemble"], "is a CLIP itself"),
-                           (["--clip", "clip2x-small", "--pretrained", str(tiny_clip), "--ensemble"], "give --checkpoint FILE instead of --clip"),
-                           (["--pretrained", "openai"], "give either --checkpoint FILE, or both --clip MODEL and --pretrained")):
+                           (["--clip", "clip2x-small", "--pretrained", str(tiny_clip), "--ensemble"], "give --checkpoint FILE or --method depth"),
+                           (["--pretrained", "openai"], "--pretrained belongs to a model or an encoder; give --clip MODEL")):
         status, out, err = run(capsys, "classify", str(cloud), "--classes", "chair", *extra)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert message in err
@@ -123,7 +123,7 @@ BAD_CLASSIFY = [
     (["--classes", "chair,chair"], "chair"),
     (["--classes", "chair,,table"], "empty"),
     (["--classes", "chair", "--top", "0"], "must be a whole number of at least 1, got '0'"),
-    (["--classes", "chair", "--clip", "ViT-B-32-quickgelu"], "give either --checkpoint FILE, or both --clip MODEL and --pretrained"),
+    (["--classes", "chair", "--clip", "ViT-B-32-quickgelu"], "give one of --checkpoint FILE, --method NAME, and --clip MODEL with --pretrained"),
     (["--classes", "chair", "--up", "w"], "invalid choice: 'w'"),
     (["--classes", "chair", "--templates", "a photo"], "{}"),
     (["--classe", "chair"], "--classes"),

@@ -141,3 +141,52 @@ def test_a_damaged_index_is_one_line(folder: Path, tiny_clip: Path, tmp_path: Pa
     index.write_bytes(index.read_bytes()[:100])
     status, _, err = run(capsys, *command)
     assert status == 2 and "this index cannot be read" in err and len(err.splitlines()) == 1
+
+
+def test_methods_take_what_make_has_put_below_a_folder(folder: Path, tiny_clip: Path, disturbed_depth: Path, tmp_path: Path,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    """The sum of a point and a depth encoder equals its parts, by the factors that the point checkpoint states."""
+    import torch
+
+    from clip2x import load
+    from clip2x.cli import CHECKPOINTS
+    from clip2x.encoders.clip import ClipTowers
+    from clip2x.encoders.point_checkpoint import save_point_checkpoint
+    from clip2x.encoders.points import PointTransformer
+    from clip2x.predict import load_sum
+    from clip2x.storage import sha256_of_file
+
+    clip, runs = ClipTowers("clip2x-small", str(tiny_clip)), tmp_path / "runs"
+    places = {name: runs / place for name, place in CHECKPOINTS.items()}
+    for name in ("depth", "points"):
+        places[name].parent.mkdir(parents=True)
+    encoder = PointTransformer(clip.embed_dim, size="tiny")
+
+    def write_points(sha256: str) -> None:
+        save_point_checkpoint(places["points"], encoder, clip, {
+            "stage": "pretrain_points", "scale": 50.0, "mean_text": None, "templates": ["point cloud of {}"], "unseen_names": [], "mined": {},
+            "ensemble": {"points": 40.0, "depth": 20.0, "depth_checkpoint_sha256": sha256}, "val_top1": None, "notes": [], "class_names": ["chair"],
+            "encoder": {**encoder.describe(), "num_points": 64, "up": "y", "channels": ["x", "y", "z"]}})
+
+    arguments = ["classify", str(folder), "--classes", "chair,table", "--runs", str(runs)]
+    for method, missing in (("depth", "depth_encoder"), ("ensemble", "point_encoder")):
+        assert main([*arguments, "--method", method]) == 2
+        assert missing in capsys.readouterr().err
+    places["depth"].write_bytes(disturbed_depth.read_bytes())
+    write_points("0" * 64)
+    assert main([*arguments, "--method", "ensemble"]) == 2
+    assert "its factors were fitted with the depth encoder 000000000000" in capsys.readouterr().err
+    write_points(sha256_of_file(disturbed_depth))
+    clouds = torch.randn(3, 128, 3, generator=torch.Generator().manual_seed(0))
+    both, depth, points = load_sum(places["points"], places["depth"], "cpu"), load(places["depth"], "cpu"), load(places["points"], "cpu")
+    names = ["chair", "table", "lamp"]
+    cosines = [part.embed(clouds[:, ::step]) @ part.class_embeddings(names).T for part, step in ((points, 2), (depth, 1))]
+    torch.testing.assert_close(both.classify(clouds, names), (40 * cosines[0] + 20 * cosines[1]).softmax(dim=-1), atol=2e-3, rtol=0)
+    assert main([*arguments, "--method", "ensemble", "--json"]) == 0
+    assert '"ensemble": {"points": 40.0, "depth": 20.0}' in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert f"note: using {places['points']}" in capsys.readouterr().err, "the point encoder comes first"
+    assert main([*arguments, "--method", "depth", "--checkpoint", str(places["depth"])]) == 2
+    assert "give one of --checkpoint FILE, --method NAME" in capsys.readouterr().err
+    assert main(["embed", str(folder), "--output", str(tmp_path / "e.npz"), "--runs", str(runs), "--method", "ensemble"]) == 2
+    assert "has no embedding of its own" in capsys.readouterr().err

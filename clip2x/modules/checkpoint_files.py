@@ -48,7 +48,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         loaded: Mapping[str, Any] = {}
         if not (problem := damage(place)):
             try:
-                loaded = super().load_checkpoint(place, map_location or "cpu", weights_only=True)
+                loaded = torch.load(place, map_location=map_location or "cpu", weights_only=True)
             except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
                 problem = f"cannot be read as data ({str(error).splitlines()[0][:160]})"
         if problem:

@@ -106,7 +106,8 @@ class FrozenClipTraining(LightningModule):
         """
         trained = [name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
                    and not isinstance(module, nn.SyncBatchNorm) and any(weight.requires_grad for weight in module.parameters())]
-        if trained and self.trainer.world_size > 1 and self.trainer.strategy._layer_sync is None:
+        synchronised = getattr(self.trainer.strategy, "_layer_sync", None) is not None
+        if trained and self.trainer.world_size > 1 and not synchronised:
             raise InputError(f"{len(trained)} layers of batch norm are trained (first {trained[0]}), each process by its own share of the batch; "
                              "add --trainer.sync_batchnorm true (CUDA), or use one process.")
 
