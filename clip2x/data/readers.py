@@ -69,8 +69,8 @@ def open_frames(name: str, root: Path, *, sweeps: int = 1, depth: str = "raw", c
 
 
 def _parts(name: str) -> tuple[Manifest, str, str]:
-    """Take the name of a data set apart: its manifest, the variant and the split."""
-    parts = name.split("/")
-    if len(parts) != 3:
+    """Take the name of a data set apart: its manifest, by name or by the path of a YAML file, the variant and the split."""
+    parts = name.rsplit("/", 2)
+    if len(parts) != 3 or ("/" in parts[0] and not parts[0].endswith((".yaml", ".yml"))):
         raise InputError(f"{name!r} is no data set: write manifest/variant/split, e.g. modelnet10/off/test.")
     return load_manifest(parts[0]), parts[1], parts[2]
