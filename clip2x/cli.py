@@ -17,6 +17,7 @@ from clip2x.proxy_commands import add_proxy_commands, check_triplets
 from clip2x.report_command import add_report_command
 from clip2x.scene_command import add_scene_command
 from clip2x.signals import Terminated, orderly_termination
+from clip2x.view_command import add_view_command
 
 if TYPE_CHECKING:
     from clip2x.predict import Recognizer
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     render.set_defaults(run=_render_pairs)
     add_proxy_commands(commands, _at_least, _share)
     _add_recognizer_options(add_scene_command(commands, _at_least, _share, _recognizer, _class_names))
+    _add_recognizer_options(add_view_command(commands, _at_least, _recognizer, _class_names))
     add_report_command(commands)
     for name in STAGE_COMMANDS:
         commands.add_parser(name, help=f"LightningCLI: {name} --config STAGE [overrides]", add_help=False)

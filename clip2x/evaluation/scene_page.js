@@ -1,4 +1,4 @@
-// Of scene.html; put into the page when it is written. Draws points and boxes on a canvas, without WebGL and without any library.
+// Of scene.html and of pages of single clouds, which have no objects, no list and no slider; put into the page when it is written. Draws points and boxes on a canvas, without WebGL and without any library.
 "use strict";
 const scene = JSON.parse(document.getElementById("scene").textContent);
 const canvas = document.querySelector("canvas"), pen = canvas.getContext("2d");
@@ -10,13 +10,13 @@ const pictured = scene.colours ? bytes(scene.colours) : null;
 const count = owner.length, DARK = [20, 24, 31], FIELD = 0.41; // tangent of half the field of view
 const extent = scene.high.map((value, axis) => value - scene.low[axis]);
 const radius = Math.hypot(...extent) / 2;
-const first = { turn: 0.45, rise: 0.65, distance: 2.2 * radius, at: [0, 0, 0] };
+const first = { turn: 0.45, rise: scene.dot ? 0.4 : 0.65, distance: (scene.dot ? 3.2 : 2.2) * radius, at: [0, 0, 0] };
 let eye = structuredClone(first), chosen = -1, titles = true, ofPictures = Boolean(pictured), waiting = false;
 
 const tints = new Uint8Array(3 * count), pictureTints = new Uint8Array(3 * count);
 for (let i = 0; i < count; i++) {
   const high = (packed[3 * i + 2] * scene.step + extent[2] / 2) / Math.max(extent[2], 0.1);
-  const grey = 80 + 110 * Math.min(Math.max(high, 0), 1);
+  const grey = (scene.dot ? 120 : 80) + 110 * Math.min(Math.max(high, 0), 1);
   const own = owner[i] < 0 ? [grey, grey, grey] : scene.objects[owner[i]].colour;
   for (let c = 0; c < 3; c++) {
     tints[3 * i + c] = own[c];
@@ -44,7 +44,7 @@ function draw() {
   const image = pen.createImageData(width, height), pixels = new Uint32Array(image.data.buffer), depths = new Float32Array(width * height).fill(Infinity);
   pixels.fill((255 << 24) | (DARK[2] << 16) | (DARK[1] << 8) | DARK[0]);
   const colours = ofPictures ? pictureTints : tints, step = scene.step;
-  const base = Math.max(1, Math.round(ratio * 1.4)), wide = Math.min(0.03, 0.004 * radius) * focal; // metres a point covers, at least and at most so many pixels
+  const base = Math.max(1, Math.round(ratio * 1.4)), wide = (scene.dot || Math.min(0.03, 0.004 * radius)) * focal; // metres a point covers, at least and at most so many pixels
   for (let i = 0; i < count; i++) {
     const x = packed[3 * i] * step - from[0], y = packed[3 * i + 1] * step - from[1], z = packed[3 * i + 2] * step - from[2];
     const depth = x * forward[0] + y * forward[1] + z * forward[2];
@@ -122,7 +122,7 @@ function writeTitles(anchors, ratio, width, height) {
   }
 }
 
-const visible = (item) => 100 * item.labels[0][1] >= Number(slider.value);
+const visible = (item) => 100 * item.labels[0][1] >= Number(slider ? slider.value : 0);
 
 function ask() {
   if (!waiting) { waiting = true; requestAnimationFrame(draw); }
@@ -149,7 +149,7 @@ function zoom(factor) {
 function choose(number, go = true) {
   chosen = number;
   rows.forEach((row, place) => row.classList.toggle("chosen", place === number));
-  if (number < 0) { live.textContent = ""; return ask(); }
+  if (number < 0) { if (live) live.textContent = ""; return ask(); }
   const item = scene.objects[number], low = [0, 1, 2].map((axis) => Math.min(...item.corners.map((corner) => corner[axis])));
   const high = [0, 1, 2].map((axis) => Math.max(...item.corners.map((corner) => corner[axis])));
   live.textContent = `${item.title}: ${item.labels.map(([name, share]) => `${name} ${Math.round(100 * share)} %`).join(", ")}; `
@@ -177,7 +177,7 @@ document.querySelectorAll("[data-do]").forEach((button) => {
   button.addEventListener("click", actions[button.dataset.do]);
 });
 rows.forEach((row, number) => row.addEventListener("click", () => choose(number)));
-slider.addEventListener("input", () => {
+if (slider) slider.addEventListener("input", () => {
   shownFrom.textContent = `${slider.value} %`;
   rows.forEach((row, number) => row.classList.toggle("hidden", !visible(scene.objects[number])));
   ask();

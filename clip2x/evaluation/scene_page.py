@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,38 @@ def scene_page(view: SceneView, seed: int = 0) -> str:
         view: What to show.
         seed: Of the points that are chosen where there are more than `MOST_POINTS`.
     """
-    data = json.dumps(page_data(view, seed), separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    buttons = "".join(f'<button type="button" data-do="{name}" title="{text(meaning)}" aria-label="{text(meaning)}">{text(sign)}</button>'
-                      for name, meaning, sign in BUTTONS)
-    notes = "".join(f'<p class="note">{text(note)}</p>' for note in view.notes)
     rows = "".join(_row(view, place) for place in range(len(view.objects)))
     table = ('<table><thead><tr><th>no.</th><th>name</th><th>sure</th><th>annotated</th><th>points</th><th>m</th></tr></thead>'
              f"<tbody>{rows}</tbody></table>")
+    side = ('<label class="least">Show names from <output>0 %</output><input type="range" min="0" max="100" value="0"></label>'
+            f'<p class="live" aria-live="polite"></p><div class="scroll">{table}</div>')
+    return page_of(view, f"{len(view.objects)} named boxes among points; the list beside it says the same.", BUTTONS, KEYS, side, seed)
+
+
+def page_of(view: SceneView, shows: str, buttons: Sequence[tuple[str, str, str]], keys: str, side: str, seed: int = 0,
+            dot: float | None = None) -> str:
+    """Put points to turn and zoom on a page, and something beside them.
+
+    Args:
+        view: Its points, boxes, title and notes.
+        shows: What the picture shows, for those who do not see it.
+        buttons: What the script should do, its meaning, the sign on the button.
+        keys: How to go about with mouse, fingers and keys.
+        side: HTML beside the picture.
+        seed: See `page_data`.
+        dot: Width of a point in the unit of the points; None: as suits scenes in metres.
+    """
+    content = page_data(view, seed) | ({} if dot is None else {"dot": dot})
+    data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    tools = "".join(f'<button type="button" data-do="{name}" title="{text(meaning)}" aria-label="{text(meaning)}">{text(sign)}</button>'
+                    for name, meaning, sign in buttons)
+    notes = "".join(f'<p class="note">{text(note)}</p>' for note in view.notes)
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
             f"<title>{text(view.title)}</title><style>\n{STYLE.read_text(encoding='utf-8')}</style></head>\n<body>"
             f'<header><h1>{text(view.title)}</h1><p class="soft">{text(view.about)}</p>{notes}</header>\n<main><section class="stage">'
-            f'<canvas tabindex="0" role="img" aria-label="{text(len(view.objects))} named boxes among points; the list beside it says the same. '
-            f'{text(KEYS)}"></canvas><div class="tools" role="toolbar" aria-label="View">{buttons}</div>'
-            f'<p class="help soft">{text(KEYS)}</p></section>'
-            f'<section class="side"><label class="least">Show names from <output>0 %</output><input type="range" min="0" max="100" value="0"></label>'
-            f'<p class="live" aria-live="polite"></p><div class="scroll">{table}</div></section></main>\n'
+            f'<canvas tabindex="0" role="img" aria-label="{text(shows)} {text(keys)}"></canvas>'
+            f'<div class="tools" role="toolbar" aria-label="View">{tools}</div><p class="help soft">{text(keys)}</p></section>'
+            f'<section class="side">{side}</section></main>\n'
             f'<script type="application/json" id="scene">{data}</script>\n<script>\n{SCRIPT.read_text(encoding="utf-8")}</script></body></html>\n')
 
 
