@@ -116,6 +116,7 @@ class TripletPretraining(FrozenClipTraining):
             self.mean_text, texts = mean.tolist(), centred(texts, mean)
         self.texts = texts.to(self.device)
         if self._other is not None:
+            self._other[1].to(self.device)  # Lightning does not see it
             self._other_texts = class_embeddings(self.clip, names, DEPTH_TEMPLATES, cache=cache).to(self.device)
 
     def configure_optimizers(self) -> Any:
