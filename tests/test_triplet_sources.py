@@ -270,10 +270,19 @@ def test_pictures_that_are_not_there(stores: tuple[Path, Path], clip: ClipTowers
         sources(join(index), join(index), clip)
     with pytest.raises(InputError, match="crops are read at 16 pixels, this CLIP takes 32; set image_size to that, or leave it out"):
         sources(join(stores[0], image_size=16), join(stores[0]), clip)
-    with pytest.raises(InputError, match="some sources give pictures and others embeddings; leave image_size out of all TripletProxies"):
+    with pytest.raises(InputError, match="some sources give pictures and others embeddings: leave image_size out of all stores, or train without objects"):
         sources(*(join(stores[0], image_size=32, objects=objects(world)),) * 2, clip)
     with pytest.raises(InputError, match="pictures are read at 24 x 24 pixels, this CLIP takes 32 x 32"):
         sources(*(join(stores[0], objects=objects(world, image_size=24)),) * 2, clip)
+
+
+def test_without_an_image_term_no_source_gives_pictures(stores: tuple[Path, Path], clip: ClipTowers, world: Path, tmp_path: Path) -> None:
+    """Models whose pictures are kept, named by CLIP, a store whose crops were asked for: batches have the same keys, whatever comes first."""
+    data = [join(stores[0], image_size=32, objects=objects(world, vocabulary=str(world / "names.txt"), exclude=left_out))
+            for left_out in (["table"], ["chair", "airplane"])]
+    named(sources(*data, clip, images=False), tmp_path / "features")
+    for index in (0, len(data[0]) - 1):
+        assert data[0][index].keys() == {"points", "text_id", "score", "index"}
 
 
 def replace_dim(encoder: CropEncoder) -> CropEncoder:

@@ -57,10 +57,12 @@ class TripletSources:
             raise InputError(f"data.train has {len(train_set.concepts):,} concepts and data.val {len(val_set.concepts):,} others; give both the same "
                              "sources in the same order.")
         _check_vocabularies(train_set.parts)
-        if images:
-            for part in (*train_set.parts, *val_set.parts):
+        for part in (*train_set.parts, *val_set.parts):
+            if images:
                 _require_pictures(part, clip)
-            _check_one_kind(train_set.parts)
+            else:
+                part.leave_pictures_out()  # all sources of a batch give them, or none
+        _check_one_kind(train_set.parts)
         self.mined: dict[str, dict[str, Any]] = {}
         for part in train_set.parts:
             if isinstance(part, TripletProxies):
@@ -169,7 +171,8 @@ def _require_pictures(part: Any, clip: ClipTowers) -> None:
 def _check_one_kind(parts: tuple[Any, ...]) -> None:
     pictures = {isinstance(part, TripletProxies) and part.image_size is not None for part in parts}
     if len(pictures) > 1:
-        raise InputError("some sources give pictures and others embeddings; leave image_size out of all TripletProxies.")
+        raise InputError("some sources give pictures and others embeddings: leave image_size out of all stores, or train without objects "
+                         "(data.train.objects null), of which embeddings are kept.")
 
 
 def _check_vocabularies(parts: tuple[Any, ...]) -> None:

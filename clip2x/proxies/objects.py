@@ -67,7 +67,7 @@ class ObjectTriplets(Dataset[TripletSample]):
         self.concepts = self.vocabulary.concepts if self.vocabulary else tuple((name,) for name in self.pairs.class_names)
         self.class_names = tuple(names[0] for names in self.concepts)
         self.excluded_ids = [self._id_of(name) for name in exclude_names or []]
-        self.notes = self.pairs.notes
+        self.notes, self._with_pictures = self.pairs.notes, True
         self._kept: NDArray[np.int64] = np.arange(len(self.pairs))
         self.labels: NDArray[np.int32] = np.zeros(len(self.pairs), np.int32) if self.vocabulary else self.pairs.labels
         self._scores: NDArray[np.float32] = np.ones(len(self.pairs), np.float32)
@@ -91,6 +91,10 @@ class ObjectTriplets(Dataset[TripletSample]):
         self._scores, self.labels = score.float().cpu().numpy(), name.int().cpu().numpy()
         self._kept = np.arange(len(self.pairs))
         self._leave_out()
+
+    def leave_pictures_out(self) -> None:
+        """Give samples without their picture, for a loss that does without; to be called before reader processes start."""
+        self._with_pictures = False
 
     def agreement(self) -> tuple[int, int]:
         """Compare names with classes, for the log only: how many models are called by a name of their class, of all that are kept."""
@@ -116,6 +120,8 @@ class ObjectTriplets(Dataset[TripletSample]):
         points = choose_points(augment(pair["points"].numpy(), self.augmentations, rng), self.num_points, rng)
         sample = TripletSample(points=torch.from_numpy(np.ascontiguousarray(points, dtype=np.float32)), text_id=int(self.labels[index]),
                                score=float(self._scores[position]), index=index)
+        if not self._with_pictures:
+            return sample
         if "image_features" in pair:
             sample["image_embed"] = torch.nn.functional.normalize(pair["image_features"], dim=0)
         else:

@@ -99,6 +99,10 @@ class TripletProxies(Dataset[TripletSample]):
             raise InputError(f"{self.store.folder} has image embeddings of length {self.embeddings.embed_dim}, this CLIP has {embed_dim}; compute "
                              "them again with embed-proxies.")
 
+    def leave_pictures_out(self) -> None:
+        """Give samples without crop and embedding, for a loss that does without; to be called before reader processes start."""
+        self.embeddings, self.image_size = None, None
+
     def mined(self) -> dict[str, dict[str, Any]]:
         """Say which frames the triplets come from, as checkpoints state it: data set -> number of frames, and their scenes where these are few."""
         frames: dict[str, set[tuple[str, str]]] = {}
