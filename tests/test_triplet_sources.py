@@ -25,6 +25,7 @@ from clip2x.data.triplets.embeddings import CropEncoder
 from clip2x.data.triplets.joined import JoinedTriplets, joined_concepts
 from clip2x.data.triplets.store import TripletStore
 from clip2x.data.triplets.tools import embed_proxies
+from clip2x.encoders.checkpoint_parts import joined_mined
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import class_embeddings
@@ -147,7 +148,7 @@ def test_pictures_are_the_embeddings_of_this_clip(stores: tuple[Path, Path], cli
         image = store.image(int(train.parts[0].positions[index]), clip.image_size)
         expected = functional.normalize(clip.encode_image(image[None])[0], dim=0)
         assert (train[index]["image_embed"] - expected).abs().max() < 2e-3, "they are stored in 16 bits"
-    assert found.mined == train.parts[0].mined() and "image_embed" in val[0]
+    assert found.mined == joined_mined(train.parts[0].mined(), val.parts[0].mined()) and "image_embed" in val[0]
     without = join(stores[0])
     sources(without, join(stores[0], limit=2), clip, images=False)
     assert "image_embed" not in without[0], "nothing is read for a loss without pictures"
@@ -308,7 +309,9 @@ def test_names_that_were_to_be_kept_out(stores: tuple[Path, Path], clip: ClipTow
     for unseen in (["CHAIR"], ["lamp", "Night-Stand"], ["cone"]):
         with pytest.raises(InputError, match="model.unseen_names has (chair|night stand|traffic_cone), which the training data has too"):
             checked(train, val, clip, unseen)
-    assert checked(train, val, clip, ["motorcar", "lamp"]).notes == train.notes
+    assert checked(train, val, clip, ["lamp"]).notes == train.notes
+    with pytest.raises(InputError, match="model.unseen_names has car, which the data that chooses the checkpoint has too; exclude them there"):
+        checked(train, val, clip, ["motorcar", "lamp"])
 
 
 @pytest.mark.parametrize("kind", ["triplets", "models"])

@@ -22,7 +22,7 @@ from conftest import REPO, points_arguments
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
-from triplet_runs import NAME, NAMES, Runs, scalars, weights, write_depth_encoder, write_named_store
+from triplet_runs import NAME, NAMES, Runs, scalars, tuning, weights, write_depth_encoder, write_named_store
 
 import clip2x
 from clip2x.cli import main
@@ -148,14 +148,6 @@ def test_factors_of_the_sum_with_a_depth_encoder(run: Runs, clip: ClipTowers, di
     for tag, scores in (("val/top1", own), ("val/other_top1", other), ("val/sum_top1", factors[0] * own + factors[1] * other)):
         assert found[tag] == pytest.approx([float((scores.argmax(dim=1) == labels).float().mean())])
     assert not any(name.startswith(("_other", "depth")) for name in weights(folder / "checkpoints" / "last.ckpt"))
-
-
-def tuning(run: Runs, depth: Path, *extra: str, name: str = "run", steps: int = 2) -> list[str]:
-    """The command line of mini/tune_depth."""
-    arguments = run.arguments("--model.tuned", str(depth), "--model.output", str(run.folder / name / "depth_encoder.safetensors"), *extra, name=name,
-                              steps=steps)
-    arguments[5:5] = ["--config", "tune_depth", "--config", "mini/tune_depth"]
-    return arguments
 
 
 def test_a_depth_encoder_is_tuned_on_triplets(run: Runs, clip: ClipTowers, disturbed_depth: Path) -> None:

@@ -76,6 +76,14 @@ class Runs:
         return self.folder / name
 
 
+def tuning(run: Runs, depth: Path, *extra: str, name: str = "run", steps: int = 2) -> list[str]:
+    """The command line of mini/tune_depth."""
+    arguments = run.arguments("--model.tuned", str(depth), "--model.output", str(run.folder / name / "depth_encoder.safetensors"), *extra, name=name,
+                              steps=steps)
+    arguments[5:5] = ["--config", "tune_depth", "--config", "mini/tune_depth"]
+    return arguments
+
+
 def scalars(folder: Path) -> dict[str, list[float]]:
     events = EventAccumulator(str(folder), size_guidance={"images": 0})
     events.Reload()

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clip2x.encoders.adapter_checkpoint import AdapterCheckpoint
+from clip2x.encoders.checkpoint_parts import joined_mined
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint
 from clip2x.encoders.point_checkpoint import PointCheckpoint
@@ -108,7 +109,7 @@ def point_and_depth(points: PointCheckpoint, depth: DepthCheckpoint, draw: Any, 
     said = {**depth_said, **point_said, "notes": [*depth_said["notes"], *point_said["notes"]], "factors": factors, "factors_from": source}
     return Method(f"{CLIP2} + {CLIP2POINT}", dict(zip(positions, factors.values(), strict=True)),
                   views_protocol(f"{CLIP2} + {CLIP2POINT}", draw, "clip2point", **said), gain_over=CLIP2, step_over=depth_method,
-                  mined={**_mined(depth), **_mined(points)})
+                  mined=joined_mined(_mined(depth), _mined(points)))
 
 
 def adapted_method(checkpoint: AdapterCheckpoint, position: int, gain_over: str) -> Method:

@@ -63,7 +63,7 @@ def print_results(results: list[dict[str, Any]], *, profile: str, note: str) -> 
         classes = ", ".join(f"{name} {_percent(value)}" for name, value in row["per_class"].items() if value is not None)
         print(f"{profile}: {_title(row)}, {row['method']}: {classes}")
     if any(row["protocol"].get("transductive") for row in results):
-        print(f"{MARK} transductive: the method was trained on what was mined from frames of this test set")
+        print(f"{MARK} transductive: the method was trained on, or chosen by, what was mined from frames of this test set")
     for line in dict.fromkeys(_data_note(row) for row in results):
         print(f"note: {line}")
     for line in dict.fromkeys(note for row in results for note in row["protocol"]["notes"]):

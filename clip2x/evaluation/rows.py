@@ -20,7 +20,7 @@ from clip2x.evaluation.none_of_these import none_of_these
 from clip2x.evaluation.transduction import mined_frames
 
 UNKNOWN = "words unseen by CLIP"
-MINED = "frames of this test set were mined for the training of this method: transductive, its figures are not those of unseen frames"
+MINED = "frames of this test set were mined for training or choosing this method: transductive, its figures are not those of unseen frames"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import GlobalBatch, TripletLoss
+from clip2x.modules.ancestry import Parent
 from clip2x.modules.frozen_clip import FrozenClipTraining, Scores
 from clip2x.modules.gathering import gathered, gathered_objects
 from clip2x.modules.resuming import settings_of
@@ -57,10 +58,11 @@ class TripletPretraining(FrozenClipTraining):
         templates: Prompts of the texts; several are averaged. Third party (UniGS): "point cloud of {}".
         centre_texts: Remove the mean of all texts from them, in training and, stored with the checkpoint, in use. Ours: names of CLIP lie close
             together. Off in the paper as far as known.
-        init: A point checkpoint whose encoder's weights are the initial ones.
+        init: A point checkpoint whose encoder's weights are the initial ones; what it was trained on is stated of the new one too.
         ensemble_with: A depth encoder; the factors of the sum of its cosines and these are fitted on `data.val` and stored.
         image_feature_cache: Folder for the frozen tower's features of rendered models, where the data has such (`ObjectTriplets`).
-        unseen_names: Names that were kept out of the training data on purpose; stored, so that evaluation reports them apart.
+        unseen_names: Names that were kept out of `data.train` and `data.val` on purpose, and of the training of `init` or `tuned`; stored, so that
+            evaluation reports them apart.
     """
 
     def __init__(self, clip: ClipTowers, output: Path, encoder: EncoderFactory | None = None, tuned: Path | None = None, tuned_views: int = 2,
@@ -77,8 +79,11 @@ class TripletPretraining(FrozenClipTraining):
         self.loss = loss or TripletLoss()
         self.tuned: DepthCheckpoint | None = None if tuned is None else read_depth_checkpoint(tuned)
         self.point_encoder: nn.Module = encoder(clip.embed_dim) if encoder else _depth_encoder(self.tuned, clip, tuned_views)
+        self.parent = None if self.tuned is None else Parent("model.tuned", self.tuned.path, self.tuned.sha256, self.tuned.about)
         if init is not None:
-            _load_weights(self.point_encoder, init)
+            self.parent = _load_weights(self.point_encoder, init)
+        if self.parent is not None:
+            self.parent.require_unseen(unseen_names or [])
         self.optimizer, self.warmup_share = optimizer, warmup_share
         self.templates, self.centre_texts = list(templates or ["point cloud of {}"]), centre_texts
         other = None if ensemble_with is None else read_depth_checkpoint(ensemble_with)
@@ -222,15 +227,19 @@ class TripletPretraining(FrozenClipTraining):
             "mined": self.sources.mined, "seed": data.seed, "commit": commit(), "precision": str(self.trainer.precision),
             "steps": self.trainer.global_step, "val_top1": self.val.get("top1"),
             "selected_on": "held-out triplets, by the names they were mined with", "class_names": self.sources.present_names,
-            "notes": self.sources.notes,
+            "notes": self.sources.notes, "parents": [],
         }
+        if self.parent is not None:
+            said = self.parent.inherited(said, self.sources.present_words)
         if self.tuned is not None:
             about = self.tuned.about
             return {**said, "encoder": about["encoder"], "ensemble": about["ensemble"], "scale": about["scale"],
                     "notes": [*about.get("notes", []), *said["notes"], "tuned on triplets (CLIP2's proxies); the factors of its sum with CLIP are "
                               "those from before"]}
         encoder = cast(PointEncoder, self.point_encoder)
-        return {**said, "encoder": {**encoder.describe(), "num_points": data.train_set.num_points, "up": "y", "channels": ["x", "y", "z"]},
+        changed = [] if self.parent is None else self.parent.changed_targets(self.templates, self.centre_texts)
+        return {**said, "notes": [*said["notes"], *changed],
+                "encoder": {**encoder.describe(), "num_points": data.train_set.num_points, "up": "y", "channels": ["x", "y", "z"]},
                 "ensemble": self.ensemble, "templates": self.templates, "mean_text": self.mean_text}
 
     def _trained_on(self) -> dict[str, str]:
@@ -252,10 +261,11 @@ def _depth_encoder(checkpoint: DepthCheckpoint | None, clip: ClipTowers, num_sam
     return SampledViewEncoder(encoder, num_sampled)
 
 
-def _load_weights(encoder: nn.Module, path: Path) -> None:
+def _load_weights(encoder: nn.Module, path: Path) -> Parent:
     """Start from the encoder of a point checkpoint, which must be of the same kind and size."""
     stored = read_point_checkpoint(path)
     require_layout(stored.encoder_state, shapes_of(encoder.state_dict()), f"model.init {path}", "model.encoder")
     encoder.load_state_dict(stored.encoder_state)
+    return Parent("model.init", stored.path, stored.sha256, stored.about)
 
 
