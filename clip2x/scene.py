@@ -41,10 +41,11 @@ UPRIGHT_FROM_OURS: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1
 class Scene:
     """A frame and what is known of where it comes from.
 
-    source: as the user wrote it. kind: `street` (a LiDAR sweep of a data set), `room` (an RGB-D picture), `cloud` (a file).
+    source: as the user wrote it. kind: `street` (a LiDAR sweep with the sensor at the origin: of a data set, or a .bin file, whatever axis of it
+    points up), `room` (an RGB-D picture), `cloud` (any other file).
     frame: as its reader gives it. ours_from_upright: (3, 3) rotation from its gravity-aligned frame (z up) to the object frame (y up).
     origin: (3,) what was subtracted from the file's coordinates, metres. ahead: (2,) direction in the upright frame that the sensor looks in.
-    class_names: of the data set, none for a file. min_points: that an object of the data set has. seed_name: names the draws of a region.
+    class_names: of the data set, none for a file. min_points: that an object must have. notes: what is missing.
     """
 
     source: str
@@ -242,9 +243,9 @@ def name_regions(scene: Scene, regions: Sequence[Region], recognizer: Recognizer
     for number, (region, row) in enumerate(zip(regions, shares, strict=True), start=1):
         best = torch.argsort(row, descending=True, stable=True)[:top].tolist()
         labels = tuple((names[place], float(row[place])) for place in best)
-        truth = _truth(scene, region, points)
-        found.append(SceneObject(number, region.box, region.point_index, float(np.linalg.norm(region.box.centre)), labels,
-                                 named=labels[0][1] >= min_probability, truth=truth, right=labels[0][0] == truth if truth in names else None))
+        truth, named = _truth(scene, region, points), labels[0][1] >= min_probability
+        found.append(SceneObject(number, region.box, region.point_index, float(np.linalg.norm(region.box.centre)), labels, named=named, truth=truth,
+                                 right=labels[0][0] == truth if named and truth in names else None))
     return found
 
 

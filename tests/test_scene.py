@@ -156,7 +156,7 @@ def test_names_are_ranked_and_compared_with_annotations(tiny_world: Path) -> Non
         assert item.named == (item.labels[0][1] >= 0.5) and item.name == (item.labels[0][0] if item.named else "?")
         box = next(box for box in scene.frame.boxes if box.token == region.box.token)
         assert item.truth == (names[box.label] if box.label >= 0 else box.name)
-        assert item.right == (item.labels[0][0] == item.truth if box.label >= 0 else None)
+        assert item.right == (item.labels[0][0] == item.truth if box.label >= 0 and item.named else None)
     assert [item.range_m for item in objects] == sorted(item.range_m for item in objects)
 
 
@@ -224,6 +224,21 @@ def test_the_command_writes_its_files(tiny_world: Path, tiny_clip: Path, tmp_pat
     assert "scene.html" in capsys.readouterr().out
     again = json.loads((tmp_path / "again" / "scene.json").read_text())["objects"]
     assert [item["centre"] for item in again] == [pytest.approx(item["centre"], abs=1e-3) for item in printed["objects"]]
+
+
+def test_objects_without_a_name_are_counted_apart(tiny_world: Path, tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is certain enough: no object is named, so none is named right, and no table says so."""
+    arguments = ["scene", STREET, "--root", str(tiny_world), "--checkpoint", str(tiny_clip), "--output", str(tmp_path)]
+    assert main([*arguments, "--min-probability", "1"]) == 0
+    printed, content = capsys.readouterr().out, json.loads((tmp_path / "scene.json").read_text())
+    number = content["annotated_with_a_name"]
+    assert number > 0 and content["named_right"] == 0 and content["left_without_a_name"] == number
+    assert f"0 of {number} objects whose annotated name competes are named right, {number} left without a name" in printed and "[right]" not in printed
+    assert all(item["name"] is None and item["right"] is None for item in content["objects"])
+    assert main(arguments) == 0
+    content = json.loads((tmp_path / "scene.json").read_text())
+    assert content["annotated_with_a_name"] == number and content["left_without_a_name"] == 0
+    assert sum(item["right"] is not None for item in content["objects"]) == number
 
 
 @pytest.mark.data
