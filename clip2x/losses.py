@@ -33,7 +33,7 @@ class CaptionLoss(nn.Module):
     @property
     def scale(self) -> Tensor:
         """The factor on the cosines, at most `max_scale`."""
-        return self.log_scale.exp().clamp(max=self.max_scale)
+        return self.log_scale.clamp(max=math.log(self.max_scale)).exp()
 
     def forward(self, image_embeds: Float[Tensor, "B E"], text_embeds: Float[Tensor, "B E"], also_true: Bool[Tensor, "B B"]) -> dict[str, Tensor]:
         """Compute the loss.
@@ -45,6 +45,7 @@ class CaptionLoss(nn.Module):
         Returns:
             `loss` and its halves `image_to_text`, `text_to_image`.
         """
+        _hold_below(self.log_scale, self.max_scale)
         with torch.autocast(image_embeds.device.type, enabled=False):
             logits = self.scale * image_embeds.float() @ text_embeds.float().T
         own = torch.arange(len(logits), device=logits.device)
@@ -215,7 +216,7 @@ class TripletLoss(nn.Module):
     @property
     def scales(self) -> tuple[Tensor, Tensor]:
         """The factors on the cosines of the text and the image term, at most `max_scale`."""
-        scale = self.log_scale.exp().clamp(max=self.max_scale)
+        scale = self.log_scale.clamp(max=math.log(self.max_scale)).exp()
         return scale[0], scale[-1]
 
     def forward(self, point_embeds: Float[Tensor, "..."], text_embeds: Float[Tensor, "..."], image_embeds: Float[Tensor, "..."] | None,
@@ -240,6 +241,7 @@ class TripletLoss(nn.Module):
             raise InputError("the loss contrasts triplets with each other and needs at least 2 in a batch, got 1; use a larger batch_size.")
         own = whole.first_row + torch.arange(len(point_embeds), device=point_embeds.device)
         zero = point_embeds.new_zeros((), dtype=torch.promote_types(point_embeds.dtype, torch.float32))
+        _hold_below(self.log_scale, self.max_scale)
         text_scale, image_scale = self.scales
         with torch.autocast(point_embeds.device.type, enabled=False):
             text = image = zero
@@ -252,6 +254,12 @@ class TripletLoss(nn.Module):
                 image = _both_ways(point_embeds, image_embeds, whole.point_embeds, whole.image_embeds, own, image_scale, None)
             loss = self.text_weight * text + self.image_weight * image
         return {"loss": loss, "text": text, "image": image}
+
+
+def _hold_below(log_scale: nn.Parameter, max_scale: float) -> None:
+    """Bring a trained scale that a step took beyond its bound back to it, as CLIP does: beyond it no gradient would ever lead back."""
+    with torch.no_grad():
+        log_scale.clamp_(max=math.log(max_scale))
 
 
 def _both_ways(points: Tensor, others: Tensor, all_points: Tensor, all_others: Tensor, own: Tensor, scale: Tensor, masked: Tensor | None) -> Tensor:
