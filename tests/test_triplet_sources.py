@@ -271,7 +271,7 @@ def test_pictures_that_are_not_there(stores: tuple[Path, Path], clip: ClipTowers
         sources(join(index), join(index), clip)
     with pytest.raises(InputError, match="crops are read at 16 pixels, this CLIP takes 32; set image_size to that, or leave it out"):
         sources(join(stores[0], image_size=16), join(stores[0]), clip)
-    with pytest.raises(InputError, match="some sources give pictures and others embeddings: leave image_size out of all stores, or train without objects"):
+    with pytest.raises(InputError, match="some sources give pictures and others embeddings: leave image_size out of all stores, or train without"):
         sources(*(join(stores[0], image_size=32, objects=objects(world)),) * 2, clip)
     with pytest.raises(InputError, match="pictures are read at 24 x 24 pixels, this CLIP takes 32 x 32"):
         sources(*(join(stores[0], objects=objects(world, image_size=24)),) * 2, clip)

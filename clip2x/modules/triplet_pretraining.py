@@ -106,6 +106,7 @@ class TripletPretraining(FrozenClipTraining):
         self._check_start(stage)
         self._check_steps("triplets")
         self.sources = TripletSources(self._data.train_set, self._data.val_set, self.clip, images=self.loss.image_weight > 0)
+        self.sources.require_steps(self._data.counts_epochs)
 
     def on_fit_start(self) -> None:
         """Encode what is frozen: pictures of models, names of models, texts; the module is on its device by now."""
@@ -134,7 +135,7 @@ class TripletPretraining(FrozenClipTraining):
         """Encode, gather over the processes, contrast."""
         self._check_last_loss()
         torch.manual_seed(hash((self._data.seed, self.global_step, self.global_rank)) % 2**63)  # what an encoder draws is the same in a resumed run
-        points, ids = functional.normalize(self.point_encoder(batch["points"]).float(), dim=-1), batch["text_id"]
+        points, ids = functional.normalize(self._encoded(batch["points"]).float(), dim=-1), batch["text_id"]
         images = None
         if self.loss.image_weight:
             images = batch["image_embed"] if "image_embed" in batch else functional.normalize(self._encode_pictures(batch["image"]), dim=-1)
@@ -198,6 +199,17 @@ class TripletPretraining(FrozenClipTraining):
     def _stage(self) -> str:
         return "pretrain_points" if self.tuned is None else "pretrain_depth"
 
+    def _encoded(self, clouds: Tensor) -> Tensor:
+        """Encode the own clouds of a step. Views are drawn for the clouds of all processes, so that they do not depend on the number of these."""
+        if not isinstance(self.point_encoder, SampledViewEncoder):
+            encoded: Tensor = self.point_encoder(clouds)
+            return encoded
+        rank, own = self.global_rank, len(clouds)
+        generator = torch.Generator().manual_seed(hash((self._data.seed, self.global_step, 0)) % 2**63)
+        view, distance = self.point_encoder.draw_cameras(own * self.trainer.world_size, generator)
+        rows = slice(rank * own, (rank + 1) * own)
+        return self.point_encoder(clouds, (view[rows], distance[rows]))  # type: ignore[no-any-return]
+
     def _whole(self, points: Tensor, images: Tensor | None, ids: Tensor) -> GlobalBatch | None:
         """Join the batches of all processes; texts are looked up by the joined ids."""
         if self.trainer.world_size == 1:
@@ -216,7 +228,8 @@ class TripletPretraining(FrozenClipTraining):
         known, others, _ = self._other_scores
         own, other, own_labels = scores[torch.isin(index, known)], others[torch.isin(known, index)], labels[torch.isin(index, known)]
         factors = fit_factors(torch.stack([own, other]), own_labels, start=self.clip.logit_scale / 2)
-        self.ensemble = {"points": factors[0], "depth": factors[1], "depth_checkpoint_sha256": self._other[0].sha256}
+        self.ensemble = {"points": factors[0], "depth": factors[1], "depth_checkpoint_sha256": self._other[0].sha256,
+                         "num_points": self._data.val_set.num_points}
         self.log_dict({"val/other_top1": accuracies(other, own_labels)[0],
                        "val/sum_top1": accuracies(factors[0] * own + factors[1] * other, own_labels)[0]})
 

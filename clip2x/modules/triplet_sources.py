@@ -85,6 +85,16 @@ class TripletSources:
         """All names of the concepts that occur in either set."""
         return [name for data in (self.train_set, self.val_set) for number in np.unique(data.labels) for name in data.concepts[number]]
 
+    def require_steps(self, counts_epochs: bool) -> None:
+        """Refuse to count epochs where CLIP is still to name models: how many remain is not known when steps are counted.
+
+        Raises:
+            InputError: If so.
+        """
+        if counts_epochs and any(isinstance(part, ObjectTriplets) and part.vocabulary is not None for part in self.train_set.parts):
+            raise InputError("epochs cannot be counted before CLIP has named the models of data.train.objects, some of which it leaves out; set "
+                             "--trainer.max_epochs -1 --trainer.max_steps N --data.val_every_epochs null --trainer.val_check_interval N.")
+
     def name_objects(self, features_of: Callable[[ShapeNetPairs], ImageFeatures] | None) -> None:
         """Let the frozen image tower see the pictures of rendered models once, and let CLIP name the models where no class is to be read.
 
