@@ -206,13 +206,14 @@ def test_shots_are_nested_and_those_of_the_readers(tiny_world: Path) -> None:
     source = ShotSource(test, "train", [2, 1, 8])
     assert source.shots == (1, 2)
     for seed in (0, 1):
-        one, two = source.draw(1, seed), source.draw(2, seed)
+        one, two = (source.read(source.positions(shots, seed)) for shots in (1, 2))
+        assert one[2].tolist() == [32] * 15, "of whole objects all points are their own"
         assert one[1].tolist() == list(range(15)) and two[1].bincount().tolist() == [2] * 15
         rows = {cloud.numpy().tobytes() for cloud in two[0]}
         assert all(cloud.numpy().tobytes() in rows for cloud in one[0])
         drawn = open_dataset(TRAIN, tiny_world, num_points=32, shots=1, seed=seed)
         assert [entry.key for entry in drawn.entries] == [source.data.entries[position].key for position in positions(source, one[0])]
-    assert not torch.equal(source.draw(1, 0)[0], source.draw(1, 1)[0])
+    assert source.positions(1, 0) != source.positions(1, 1)
 
 
 def positions(source: ShotSource, clouds: Tensor) -> list[int]:

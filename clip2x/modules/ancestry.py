@@ -31,8 +31,8 @@ class Parent:
         """
         known = {plain(name) for name in self.about.get("class_names") or ()}
         if overlap := [name for name in names if plain(name) in known]:
-            raise InputError(f"model.unseen_names has {', '.join(overlap)}, which {self.argument} {self.path} was trained with; start from an encoder "
-                             "that was trained without.")
+            raise InputError(f"model.unseen_names has {', '.join(overlap)}, which {self.argument} {self.path} was trained with; start from one that "
+                             "was trained without.")
 
     def inherited(self, said: Mapping[str, Any], present: Sequence[str]) -> dict[str, Any]:
         """Say of the new checkpoint what is true of both trainings together.
@@ -56,4 +56,5 @@ class Parent:
         """Say so where the initial weights of a point encoder were trained against other embeddings of the names."""
         ours = {"prompts": list(templates), "mean removed from the names": centred}
         theirs = {"prompts": list(self.about["templates"]), "mean removed from the names": self.about["mean_text"] is not None}
-        return [f"the initial weights were trained otherwise: {what}: {theirs[what]}, now {ours[what]}" for what in ours if ours[what] != theirs[what]]
+        return [f"the initial weights were trained otherwise: {what}: {theirs[what]}, now {ours[what]}"
+                for what in ours if ours[what] != theirs[what]]

@@ -141,11 +141,6 @@ class TripletProxies(Dataset[TripletSample]):
             sample["image"] = self.store.image(position, self.image_size)
         return sample
 
-    @property
-    def present_classes(self) -> tuple[str, ...]:
-        """Names of the concepts that occur, in the order of their ids."""
-        return tuple(self.class_names[number] for number in np.unique(self.labels))
-
     def _chosen(self, min_score: float, min_points: int, exclude: list[str], data: list[str] | None,
                 part: str | None, limit: int | None) -> NDArray[np.int64]:
         """List the positions in the store of the triplets that are used."""
