@@ -201,6 +201,18 @@ def test_a_scale_at_its_limit_comes_back() -> None:
     assert loss.scales[0].item() < 30
 
 
+def test_an_object_is_no_negative_of_itself() -> None:
+    """In the image term, against the slow twin; the text term does not look at objects."""
+    points, texts, images, ids = triplets(6)
+    objects = [4, 2, 4, 7, 2, 4]
+    terms = TripletLoss(temperature=0.2)(points, texts, images, ids, None, torch.tensor(objects))
+    assert terms["image"].item() == pytest.approx(slow_contrast(points, images, 0.2, objects), rel=1e-5)
+    plain = TripletLoss(temperature=0.2)(points, texts, images, ids)
+    assert torch.equal(terms["text"], plain["text"]) and abs(terms["image"].item() - plain["image"].item()) > 1e-3
+    different = TripletLoss(temperature=0.2)(points, texts, images, ids, None, torch.arange(6))
+    assert torch.equal(different["image"], plain["image"])
+
+
 @pytest.mark.parametrize("parts", [1, 2, 3])
 @pytest.mark.parametrize("learnable", [False, True])
 def test_the_mean_over_the_processes_is_the_loss_of_the_joined_batch(parts: int, learnable: bool) -> None:

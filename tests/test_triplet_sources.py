@@ -113,6 +113,10 @@ def test_samples_come_one_source_behind_the_other_with_the_ids_of_all(stores: tu
             assert data.labels[index] == sample["text_id"] and data.describe(index) == part.describe(own)
             index += 1
     assert torch.equal(data[4]["points"], data[SampleKey(4, 0)]["points"])
+    assert torch.equal(data[SampleKey(4, 2, 1)]["points"], parts[0][SampleKey(4, 2, 1)]["points"]), "the draw reaches the parts"
+    instances = [data[index]["instance"] for index in range(len(data))]
+    number = len(parts[0]) // 2
+    assert instances[:number] == instances[number : 2 * number] and len(set(instances)) == len(parts[0]) // 2 + len(parts[1]) // 2 + 5
     for outside in (-1, len(data)):
         with pytest.raises(IndexError):
             data[outside]
@@ -283,7 +287,7 @@ def test_without_an_image_term_no_source_gives_pictures(stores: tuple[Path, Path
             for left_out in (["table"], ["chair", "airplane"])]
     named(sources(*data, clip, images=False), tmp_path / "features")
     for index in (0, len(data[0]) - 1):
-        assert data[0][index].keys() == {"points", "text_id", "score", "index"}
+        assert data[0][index].keys() == {"points", "text_id", "score", "index", "instance"}
 
 
 def replace_dim(encoder: CropEncoder) -> CropEncoder:

@@ -139,7 +139,8 @@ class TripletPretraining(FrozenClipTraining):
         images = None
         if self.loss.image_weight:
             images = batch["image_embed"] if "image_embed" in batch else functional.normalize(self._encode_pictures(batch["image"]), dim=-1)
-        terms = self.loss(points, self.texts[ids], images, ids, self._whole(points, images, ids))
+        instances = batch["instance"]
+        terms = self.loss(points, self.texts[ids], images, ids, self._whole(points, images, ids, instances), instances)
         several = self.trainer.world_size > 1
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(ids), sync_dist=several)
         scales = self.loss.scales
@@ -210,13 +211,13 @@ class TripletPretraining(FrozenClipTraining):
         rows = slice(rank * own, (rank + 1) * own)
         return self.point_encoder(clouds, (view[rows], distance[rows]))  # type: ignore[no-any-return]
 
-    def _whole(self, points: Tensor, images: Tensor | None, ids: Tensor) -> GlobalBatch | None:
+    def _whole(self, points: Tensor, images: Tensor | None, ids: Tensor, instances: Tensor) -> GlobalBatch | None:
         """Join the batches of all processes; texts are looked up by the joined ids."""
         if self.trainer.world_size == 1:
             return None
         all_ids = gathered(self, ids)
         return GlobalBatch(gathered(self, points), self.texts[all_ids], None if images is None else gathered(self, images), all_ids,
-                           self.global_rank * len(ids))
+                           self.global_rank * len(ids), gathered(self, instances))
 
     def _fit_factors(self, index: Tensor, scores: Tensor, labels: Tensor) -> None:
         """Fit the scale of these cosines alone, and the factors of their sum with the other encoder's on samples that both have seen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clip2x.data.augmentations import Augmentation, augment
-from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.samplers import SampleKey
 from clip2x.data.shapenet_pairs import ShapeNetPairs
 from clip2x.data.transforms import choose_points
 from clip2x.errors import InputError
@@ -25,7 +26,7 @@ class ObjectTriplets(Dataset[TripletSample]):
 
     Ours: CLIP2 mines scenes only; whole objects add the classes and the sides that scans lack. The name is that of the model's class, or, with
     `vocabulary`, the one that CLIP gives to the model's pictures, so that no label is read; the training module hands these in by `set_names`
-    before reader processes start. Every draw is a function of (seed, epoch, index).
+    before reader processes start. Every draw is a function of (seed, epoch, index, draw).
 
     Attributes:
         pairs: The models with their pictures.
@@ -111,15 +112,16 @@ class ObjectTriplets(Dataset[TripletSample]):
         return len(self._kept)
 
     def __getitem__(self, key: SampleKey | int) -> TripletSample:
-        index, epoch = key_parts(key)
+        key = SampleKey.of(key)
+        index = key.index
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside of {len(self)} samples")
         position = int(self._kept[index])
-        pair = self.pairs[SampleKey(position, epoch)]
-        rng = np.random.default_rng([self.seed, epoch, position, 3])  # 3: no other draw has this key
+        own = replace(key, index=position)
+        pair, rng = self.pairs[own], own.generator(self.seed, 3)  # 3: no other draw has this key
         points = choose_points(augment(pair["points"].numpy(), self.augmentations, rng), self.num_points, rng)
         sample = TripletSample(points=torch.from_numpy(np.ascontiguousarray(points, dtype=np.float32)), text_id=int(self.labels[index]),
-                               score=float(self._scores[position]), index=index)
+                               score=float(self._scores[position]), index=index, instance=index)
         if not self._with_pictures:
             return sample
         if "image_features" in pair:
