@@ -113,7 +113,8 @@ def test_a_step_contrasts_points_with_texts_and_pictures_of_their_triplets(run: 
     monkeypatch.setattr(TripletLoss, "forward", watched_forward)
     run(steps=1)
     ((batch, data, embeds, points, texts, images, ids, whole, instances),) = seen
-    assert whole is None and torch.equal(instances, batch["instance"]) and torch.equal(instances, batch["index"]) and torch.equal(points, embeds) and torch.equal(ids, batch["text_id"]) and len(ids) == 8
+    assert whole is None and torch.equal(instances, batch["instance"]) and torch.equal(instances, batch["index"])
+    assert torch.equal(points, embeds) and torch.equal(ids, batch["text_id"]) and len(ids) == 8
     names = [data.concepts[number][0] for number in ids.tolist()]
     assert set(names) <= set(NAMES)
     assert torch.allclose(texts, torch.stack([class_embeddings(clip, [name], ["point cloud of {}"])[0] for name in names]), atol=1e-5)

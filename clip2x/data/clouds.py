@@ -66,10 +66,10 @@ class LabelledClouds(Dataset[PointSample]):
         key = SampleKey.of(key)
         sample = self.data[key.index]
         rng = key.generator(self.seed, 1)  # 1: no other draw has this key
-        points = sample["points"]
+        points = sample["points"][: sample.get("counted_points", len(sample["points"]))]  # those behind them are repeated ones
         if len(points) > self.num_points:
             points = unit_sphere(torch.from_numpy(choose_points(points.numpy(), self.num_points, rng)))
-        changed = augment(points.numpy(), self.augmentations, rng)
+        changed = choose_points(augment(points.numpy(), self.augmentations, rng), self.num_points, rng)
         return PointSample(points=torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32)), label=sample["label"], index=key.index)
 
 

@@ -68,7 +68,7 @@ class FewShotRecognition(ShotSweep):
         if self.tuning is not None and self.encoder.points is not None:
             clouds = self.encoder.points_of(draw.clouds, draw.num_real)
             model = tuned_classifier(self.encoder.points, names.to(self.device), self.encoder.scale, clouds, draw.labels, self.tuning,
-                                     seed=draw.seed, autocast=self.encoder.autocast)
+                                     seed=draw.seed, autocast=self.encoder.autocast, num_real=draw.num_real)
             tested = self.encoder.points_of(measured.clouds, measured.columns.get("counted_points"))
             found.append(Scored(TUNED, self._logits(model, tested), self._tuning()))
         return found

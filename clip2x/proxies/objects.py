@@ -48,7 +48,7 @@ class ObjectTriplets(Dataset[TripletSample]):
             vocabulary: Names that CLIP chooses from, see `load_vocabulary`; null takes the models' classes.
             num_points: Points of a sample.
             pool_points: Points before the augmentations, of which `num_points` are kept; as many if not given.
-            augmentations: Applied in this order after centring and scaling to the unit sphere.
+            augmentations: Applied in this order after centring and scaling to the unit sphere; then `num_points` are chosen of what they leave.
             exclude: Classes whose models are left out.
             exclude_names: Names that no model may have; models that CLIP names so are left out.
             min_score: Models whose name has a lower probability are left out.

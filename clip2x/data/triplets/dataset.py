@@ -28,8 +28,8 @@ LISTED_SCENES = 2000  # ours: all of nuScenes' 850, not the 5,285 frames of SUN 
 class TripletProxies(Dataset[TripletSample]):
     """The triplets of a store; every draw (points, augmentations) is a function of (seed, epoch, index, draw).
 
-    A cloud is thinned to `num_points` at random, centred and scaled to the unit sphere; then the augmentations follow; of a cloud with fewer
-    points some are repeated last, so that equal points are the same point.
+    A cloud is thinned to `num_points` at random, centred and scaled to the unit sphere; then the augmentations follow; of a cloud that has fewer
+    points, or keeps fewer, some are repeated last, so that equal points are the same point.
 
     Attributes:
         class_names: First name of each concept of the vocabulary. concepts: all names of each.
