@@ -6,6 +6,7 @@ CLIP ?=## open_clip model; default: clip2x-small in mini, ViT-B-32-quickgelu in 
 PRETRAINED ?=## open_clip tag or weight file; default: the one that pretrain-clip makes, openai in full
 CHECKPOINT ?=## depth encoder to evaluate beside plain CLIP; default: the one that pretrain-depth makes; none = without
 POINTS ?=## point encoder to evaluate; default: the one that pretrain-points makes; none = without
+TUNED ?=## depth encoder tuned on triplets to evaluate; default: the one that tune-depth makes, if it is there; none = without
 ADAPTED ?=## adapter to evaluate as a supervised line, e.g. runs/mini/adapt/adapter.safetensors; default: none
 EVAL ?=## data sets to evaluate, manifest/variant/split, separated by commas, e.g. modelnet10/off/test
 DETECTIONS ?=## COCO files of 2-D boxes by any other program, separated by commas, in the place of the profile's detector
@@ -24,7 +25,7 @@ LIBRARIES := libegl1 libgl1 libx11-6 libusb-1.0-0 libidn2-0 libudev1
 STAMP := .venv/.installed
 MINI := $(if $(filter full,$(PROFILE)),runs/mini,$(RUNS))
 DEPTH := $(RUNS)/pretrain_depth/depth_encoder.safetensors
-TUNED := $(RUNS)/tune_depth/depth_encoder.safetensors
+TUNED_DEPTH := $(RUNS)/tune_depth/depth_encoder.safetensors
 POINT := $(RUNS)/pretrain_points/point_encoder.safetensors
 SMALL_CLIP := $(MINI)/pretrain_clip/clip.safetensors
 MINIWORLD := $(MINI)/miniworld/miniworld.json
@@ -33,6 +34,7 @@ MINIWORLD := $(MINI)/miniworld/miniworld.json
 GOAL_DATA = $(if $(filter $(1),$(MAKECMDGOALS)),$(DATA))
 GOAL_ARGS = $(if $(filter $(1),$(MAKECMDGOALS)),$(ARGS))
 
+TUNED_FOUND = $(if $(filter tune-depth,$(MAKECMDGOALS)),$(TUNED_DEPTH),$(or $(wildcard $(TUNED_DEPTH)),none))
 ifeq ($(PROFILE),mini)
 CONFIG = --config stages/$(1).yaml --config stages/mini/$(1).yaml
 MODEL := $(or $(CLIP),clip2x-small)
@@ -44,6 +46,7 @@ EVAL_NEEDS := $(if $(DATA),,$(MINIWORLD))
 # with another CLIP the checkpoint of the small one would not fit
 DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(if $(PRETRAINED),none,$(DEPTH)))
 POINT_CHECKPOINT := $(or $(POINTS),$(if $(PRETRAINED),none,$(POINT)))
+TUNED_CHECKPOINT = $(or $(TUNED),$(if $(PRETRAINED),none,$(TUNED_FOUND)))
 ifneq ($(filter-out clip2x-small,$(CLIP)),)
 $(if $(PRETRAINED),,$(error CLIP=$(CLIP) needs PRETRAINED too: an open_clip tag, e.g. openai, or a weight file))
 endif
@@ -57,6 +60,7 @@ EVAL_DATA := $(or $(DATA),data)
 EVAL_NEEDS :=
 DEPTH_CHECKPOINT := $(or $(CHECKPOINT),$(if $(filter pretrain-depth,$(MAKECMDGOALS)),$(DEPTH),$(wildcard $(DEPTH))),none)
 POINT_CHECKPOINT := $(or $(POINTS),$(if $(filter pretrain-points,$(MAKECMDGOALS)),$(POINT),$(wildcard $(POINT))),none)
+TUNED_CHECKPOINT = $(or $(TUNED),$(TUNED_FOUND))
 else
 $(error PROFILE is '$(PROFILE)'; it must be mini or full)
 endif
@@ -185,10 +189,10 @@ $(POINT): $(WEIGHTS_NEEDS) | $(STAMP) $(STORE)/index.json $(if $(filter $(MINI)/
 	  $(if $(filter mini,$(PROFILE)),--model.image_feature_cache $(RUNS)/image_features) \
 	  --trainer.logger.save_dir $(RUNS)/pretrain_points $(call GOAL_ARGS,pretrain-points)
 
-tune-depth: $(TUNED)  ## CLIP2Point with proxies: tune the depth encoder on the same triplets
-	@echo "depth encoder: $(TUNED) (delete $(RUNS)/tune_depth to tune again)"
+tune-depth: $(TUNED_DEPTH)  ## CLIP2Point with proxies: tune the depth encoder on the same triplets
+	@echo "depth encoder: $(TUNED_DEPTH) (delete $(RUNS)/tune_depth to tune again)"
 
-$(TUNED): $(WEIGHTS_NEEDS) | $(STAMP) $(STORE)/index.json $(DEPTH)
+$(TUNED_DEPTH): $(WEIGHTS_NEEDS) | $(STAMP) $(STORE)/index.json $(DEPTH)
 	$(BIN)/python -m stages fit $(call CONFIG,pretrain_points) --config stages/tune_depth.yaml $(if $(filter mini,$(PROFILE)),--config stages/mini/tune_depth.yaml) \
 	  --seed_everything $(SEED) --data.root $(TRAIN_DATA) --data.seed $(SEED) $(CLIP_ARGS) --model.tuned $(DEPTH) --model.output $@ \
 	  --data.train.stores '[$(STORE)]' --data.val.stores '[$(STORE)]' --model.image_feature_cache $(RUNS)/image_features \
@@ -200,7 +204,7 @@ embed-proxies: $(WEIGHTS_NEEDS) $(STAMP)  ## add the embeddings of another CLIP 
 eval-zeroshot: $(EVAL_NEEDS) $(WEIGHTS_NEEDS) $(if $(filter mini,$(PROFILE))$(filter pretrain-depth pretrain-points,$(MAKECMDGOALS)),$(filter $(DEPTH),$(DEPTH_CHECKPOINT)) $(filter $(POINT),$(POINT_CHECKPOINT))) $(STAMP)  ## zero-shot classification; prints a table, writes results.json
 	$(BIN)/python -m stages test $(call CONFIG,eval_zeroshot) --data.root $(EVAL_DATA) --data.seed $(SEED) $(CLIP_ARGS) \
 	  $(if $(filter-out none,$(DEPTH_CHECKPOINT)),--model.checkpoint $(DEPTH_CHECKPOINT)) \
-	  $(if $(wildcard $(TUNED)),--model.tuned_checkpoint $(TUNED)) \
+	  $(if $(filter-out none,$(TUNED_CHECKPOINT)),--model.tuned_checkpoint $(TUNED_CHECKPOINT)) \
 	  $(if $(filter-out none,$(POINT_CHECKPOINT)),--model.point_checkpoint $(POINT_CHECKPOINT)) \
 	  $(if $(ADAPTED),--model.adapted_checkpoint $(ADAPTED)) \
 	  $(if $(and $(filter mini,$(PROFILE)),$(filter-out clip2x-small,$(CLIP))),--model.images false) \

@@ -41,11 +41,12 @@ def camera_axes(azimuth_deg: Float[Tensor, "*views"], elevation_deg: Float[Tenso
     return torch.stack([left, up, forward], dim=-2)
 
 
-def unit_sphere(points: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def unit_sphere(points: Float[Tensor, "..."], num_real: Int64[Tensor, "..."] | None = None) -> Float[Tensor, "..."]:
     """Move clouds to their mean and scale them to a largest norm of 1.
 
     Args:
         points: (..., N, 3), any unit; each cloud is treated by itself.
+        num_real: (...), how many points of each cloud are its own, see `thin_out`: repeated ones behind them do not move the mean. None: all are.
 
     Returns:
         (..., N, 3), same type, without unit.
@@ -60,7 +61,11 @@ def unit_sphere(points: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     check_finite(points)
     if (points.amin(dim=-2) == points.amax(dim=-2)).all(dim=-1).any():
         raise InputError(f"all {points.shape[-2]} points of a cloud are equal; a cloud needs an extent to be scaled to the unit sphere.")
-    centred = points - points.mean(dim=-2, keepdim=True)
+    centre = points.mean(dim=-2, keepdim=True)
+    if num_real is not None:
+        own = (torch.arange(points.shape[-2], device=points.device) < num_real.to(points.device)[..., None])[..., None]
+        centre = torch.where(own.all(dim=-2, keepdim=True), centre, (points * own).sum(dim=-2, keepdim=True) / own.sum(dim=-2, keepdim=True))
+    centred = points - centre
     largest = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).amax(dim=-2, keepdim=True)
     if not ((largest > 0) & largest.isfinite()).all():
         raise InputError("the coordinates are too large or too close together for their type; change the unit or pass float64.")
@@ -173,6 +178,14 @@ def thin_out(points: Float[Tensor, "B N C"], num_points: int, num_real: Int64[Te
     real = torch.full((len(points),), size, device=points.device) if num_real is None else num_real.to(points.device)
     chosen = torch.arange(num_points, device=points.device) * real.clamp(num_points, size)[:, None] // num_points
     return points.gather(1, chosen[..., None].expand(-1, -1, points.shape[2]))
+
+
+def points_of_encoder(points: Float[Tensor, "B N 3"], num_points: int, num_real: Int64[Tensor, " B"] | None = None) -> Float[Tensor, "B M 3"]:
+    """Give a point encoder as many points as in its training, out of clouds (unit sphere) that serve other encoders too.
+
+    Clouds with more points are thinned out and normalised again; others stay as they are. `num_real`: see `thin_out`.
+    """
+    return points if num_points >= points.shape[1] else unit_sphere(thin_out(points, num_points, num_real), num_real)
 
 
 def check_finite(points: Tensor) -> None:

@@ -46,7 +46,7 @@ class CaptionLoss(nn.Module):
             `loss` and its halves `image_to_text`, `text_to_image`.
         """
         with torch.autocast(image_embeds.device.type, enabled=False):
-            logits = self.scale * image_embeds.float() @ text_embeds.float().T
+            logits = _held_scale(self.log_scale, self.max_scale) * image_embeds.float() @ text_embeds.float().T
         own = torch.arange(len(logits), device=logits.device)
         masked = logits.masked_fill(also_true & (own[:, None] != own), -torch.inf)
         image_to_text = functional.cross_entropy(masked, own)
@@ -165,7 +165,7 @@ class GlobalBatch(NamedTuple):
     """What the rows of one process are contrasted with: the embeddings of all processes, in the order of the ranks.
 
     point_embeds: (W B, E), with gradients where the points ask for them. text_ids: (W B,). text_embeds, image_embeds: (W B, E).
-    first_row: where the own rows begin.
+    first_row: where the own rows begin. instance_ids: (W B,), None where all differ.
     """
 
     point_embeds: Tensor
@@ -173,6 +173,7 @@ class GlobalBatch(NamedTuple):
     image_embeds: Tensor | None
     text_ids: Tensor
     first_row: int
+    instance_ids: Tensor | None = None
 
 
 class TripletLoss(nn.Module):
@@ -180,7 +181,7 @@ class TripletLoss(nn.Module):
 
     `loss = text_weight text + image_weight image`; each term is InfoNCE in both directions over unit vectors. In the text term a triplet with
     the same text is no negative: its logit is -inf (the successor's code sets it to 0, which leaves e^0 in the denominator). The image term
-    is by instance and has no mask.
+    is by instance: only samples of the very same object, as balanced sampling repeats some, are no negatives there (ours).
 
     With a `GlobalBatch` the rows of one process are contrasted with the columns of all, so that memory grows as B x W B and not as (W B)^2:
     open_clip's local loss. The mean over the processes is the loss of the joined batch, and so are its gradients under DDP.
@@ -219,7 +220,7 @@ class TripletLoss(nn.Module):
         return scale[0], scale[-1]
 
     def forward(self, point_embeds: Float[Tensor, "..."], text_embeds: Float[Tensor, "..."], image_embeds: Float[Tensor, "..."] | None,
-                text_ids: Int[Tensor, "..."], whole: GlobalBatch | None = None) -> dict[str, Tensor]:
+                text_ids: Int[Tensor, "..."], whole: GlobalBatch | None = None, instance_ids: Int[Tensor, "..."] | None = None) -> dict[str, Tensor]:
         """Compute the loss of B triplets.
 
         Args:
@@ -227,6 +228,7 @@ class TripletLoss(nn.Module):
                 where `image_weight` is 0.
             text_ids: (B,), concept of each text; synonyms share one.
             whole: The joined batch of all processes; None where there is one.
+            instance_ids: (B,), the object that each triplet shows; None where all differ.
 
         Returns:
             Scalars `loss`, `text`, `image`; a term without weight is 0.
@@ -235,23 +237,36 @@ class TripletLoss(nn.Module):
             InputError: If the shapes do not fit, or there are no pictures for the image term.
         """
         _check_triplets(point_embeds, text_embeds, image_embeds, text_ids, needs_images=self.image_weight > 0)
-        whole = whole or GlobalBatch(point_embeds, text_embeds, image_embeds, text_ids, 0)
+        whole = whole or GlobalBatch(point_embeds, text_embeds, image_embeds, text_ids, 0, instance_ids)
         if len(whole.text_ids) < 2:
             raise InputError("the loss contrasts triplets with each other and needs at least 2 in a batch, got 1; use a larger batch_size.")
         own = whole.first_row + torch.arange(len(point_embeds), device=point_embeds.device)
         zero = point_embeds.new_zeros((), dtype=torch.promote_types(point_embeds.dtype, torch.float32))
-        text_scale, image_scale = self.scales
+        scale = _held_scale(self.log_scale, self.max_scale)
+        text_scale, image_scale = scale[0], scale[-1]
         with torch.autocast(point_embeds.device.type, enabled=False):
             text = image = zero
             if self.text_weight:
-                same = text_ids[:, None] == whole.text_ids[None]
-                same.scatter_(1, own[:, None], False)  # the own text is the positive
+                same = _no_negatives(text_ids, whole.text_ids, own)
                 text = _both_ways(point_embeds, text_embeds, whole.point_embeds, whole.text_embeds, own, text_scale, same)
             if self.image_weight:
                 assert image_embeds is not None and whole.image_embeds is not None
-                image = _both_ways(point_embeds, image_embeds, whole.point_embeds, whole.image_embeds, own, image_scale, None)
+                copies = None if instance_ids is None or whole.instance_ids is None else _no_negatives(instance_ids, whole.instance_ids, own)
+                image = _both_ways(point_embeds, image_embeds, whole.point_embeds, whole.image_embeds, own, image_scale, copies)
             loss = self.text_weight * text + self.image_weight * image
         return {"loss": loss, "text": text, "image": image}
+
+
+def _no_negatives(ids: Tensor, all_ids: Tensor, own: Tensor) -> Tensor:
+    """Mark the columns of a row that have its id, (B, W B); its own column is the positive."""
+    return (ids[:, None] == all_ids[None]).scatter_(1, own[:, None], False)
+
+
+def _held_scale(log_scale: Tensor, max_scale: float) -> Tensor:
+    """Bring a scale that a step took beyond its bound back to it, as CLIP does, and give it: a clamp has no gradient beyond, so none leads back."""
+    with torch.no_grad():
+        log_scale.clamp_(max=math.log(max_scale))
+    return log_scale.exp()
 
 
 def _both_ways(points: Tensor, others: Tensor, all_points: Tensor, all_others: Tensor, own: Tensor, scale: Tensor, masked: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ from clip2x.data.readers import open_frames
 from clip2x.data.transforms import choose_points, generator_for, near_origin
 from clip2x.errors import BadFileError, Clip2xError, DataNotFoundError, InputError
 from clip2x.evaluation.scene_view import SceneObject, SceneView
-from clip2x.geometry import points_in_box, project_points, transform_points
+from clip2x.geometry import points_in_box, project_points, thin_out, transform_points
 from clip2x.proxies.regions import Region, find_regions, regions_in_boxes
 from clip2x.types import Box3D, Camera, SceneFrame
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[np.float64]
 
-BATCH = 64  # regions that are named at a time
+DRAWN_POINTS = 1024  # of a region: as many as evaluation draws (`data.num_points`), of which a point encoder takes its own
 MESH_POINTS = 60_000  # that are drawn from the surface of a mesh
 LEAST_CLOUD_POINTS = 10  # of a region of a cloud file; data sets state their own. Ours
 TRUE_SHARE = 0.5  # of a region's points that lie in the annotated box whose name counts as the true one. Ours
@@ -41,10 +41,11 @@ UPRIGHT_FROM_OURS: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1
 class Scene:
     """A frame and what is known of where it comes from.
 
-    source: as the user wrote it. kind: `street` (a LiDAR sweep of a data set), `room` (an RGB-D picture), `cloud` (a file).
+    source: as the user wrote it. kind: `street` (a LiDAR sweep with the sensor at the origin: of a data set, or a .bin file, whatever axis of it
+    points up), `room` (an RGB-D picture), `cloud` (any other file).
     frame: as its reader gives it. ours_from_upright: (3, 3) rotation from its gravity-aligned frame (z up) to the object frame (y up).
     origin: (3,) what was subtracted from the file's coordinates, metres. ahead: (2,) direction in the upright frame that the sensor looks in.
-    class_names: of the data set, none for a file. min_points: that an object of the data set has. seed_name: names the draws of a region.
+    class_names: of the data set, none for a file. min_points: that an object must have. notes: what is missing.
     """
 
     source: str
@@ -220,6 +221,8 @@ def name_regions(scene: Scene, regions: Sequence[Region], recognizer: Recognizer
                  top: int = 3, min_probability: float = 0.0, seed: int = 0) -> list[SceneObject]:
     """Name regions, each by itself: its points are chosen, turned and scaled as those of an annotated object are for evaluation.
 
+    A region of few points is not filled up with repeated ones: encoders count equal points once.
+
     Args:
         scene: The scene.
         regions: Of it.
@@ -231,20 +234,17 @@ def name_regions(scene: Scene, regions: Sequence[Region], recognizer: Recognizer
         seed: Of the points that are chosen.
     """
     points = scene.points
-    clouds = []
-    for region in regions:
-        own = near_origin(points[region.point_index])
-        chosen = choose_points(own, recognizer.num_points, generator_for(seed, region.box.token))
-        clouds.append(torch.from_numpy(np.ascontiguousarray(chosen @ scene.ours_from_upright.T, dtype=np.float32)))
-    shares = torch.cat([recognizer.classify(torch.stack(clouds[start : start + BATCH]), names, templates).cpu()
-                        for start in range(0, len(clouds), BATCH)])
     found = []
-    for number, (region, row) in enumerate(zip(regions, shares, strict=True), start=1):
+    for number, region in enumerate(regions, start=1):
+        own = near_origin(points[region.point_index])
+        chosen = choose_points(own, min(len(own), max(DRAWN_POINTS, recognizer.num_points)), generator_for(seed, region.box.token))
+        cloud = torch.from_numpy(np.ascontiguousarray(chosen @ scene.ours_from_upright.T, dtype=np.float32))[None]
+        row = recognizer.classify(thin_out(cloud, recognizer.num_points), names, templates)[0].cpu()
         best = torch.argsort(row, descending=True, stable=True)[:top].tolist()
         labels = tuple((names[place], float(row[place])) for place in best)
-        truth = _truth(scene, region, points)
-        found.append(SceneObject(number, region.box, region.point_index, float(np.linalg.norm(region.box.centre)), labels,
-                                 named=labels[0][1] >= min_probability, truth=truth, right=labels[0][0] == truth if truth in names else None))
+        truth, named = _truth(scene, region, points), labels[0][1] >= min_probability
+        found.append(SceneObject(number, region.box, region.point_index, float(np.linalg.norm(region.box.centre)), labels, named=named, truth=truth,
+                                 right=labels[0][0] == truth if named and truth in names else None))
     return found
 
 

@@ -82,13 +82,14 @@ def _content(options: argparse.Namespace, scene: Scene, boxes: str, names: Seque
     from clip2x.provenance import commit
     from clip2x.scene import describe_objects
 
-    judged = [item for item in objects if item.right is not None]
+    competing = [item for item in objects if item.truth in names]
     return {"source": scene.source, "frame": scene.frame.token, "scene": scene.frame.scene, "kind": scene.kind, "boxes": boxes,
             "class_names": list(names), "templates": list(templates), "checkpoint": None if checkpoint is None else str(checkpoint),
             "clip": recognizer.towers.id, "ensemble": recognizer.ensemble, "num_points": recognizer.num_points, "seed": options.seed,
             "min_points": options.min_points or scene.min_points, "min_probability": options.min_probability, "commit": commit(),
             "axes": "centre: the files' coordinates, metres; size: length, width, height; yaw: about the vertical from the files' first level axis",
-            "left_out": dict(dropped), "annotated_with_a_name": len(judged), "named_right": sum(bool(item.right) for item in judged),
+            "left_out": dict(dropped), "annotated_with_a_name": len(competing), "named_right": sum(bool(item.right) for item in competing),
+            "left_without_a_name": sum(not item.named for item in competing),
             "notes": list(scene.notes), "objects": describe_objects(scene, objects)}
 
 
@@ -127,5 +128,6 @@ def _summary(content: dict[str, Any]) -> list[str]:
     if content["left_out"]:
         lines.append("left out: " + ", ".join(f"{count:,} with {reason}" for reason, count in content["left_out"].items()))
     if content["annotated_with_a_name"]:
-        lines.append(f"{content['named_right']} of {content['annotated_with_a_name']} objects whose annotated name competes are named right")
+        unnamed = f", {count} left without a name" if (count := content["left_without_a_name"]) else ""
+        lines.append(f"{content['named_right']} of {content['annotated_with_a_name']} objects whose annotated name competes are named right{unnamed}")
     return lines

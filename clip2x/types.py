@@ -138,6 +138,7 @@ class TripletSample(TypedDict):
     image: (3, S, S) float32 in [0, 1], the crop; there where pictures of a size were asked for.
     score: of the detector.
     index: position in the data set.
+    instance: which object it shows; samples that show the same one have the same number, whatever was drawn for them.
     """
 
     points: Tensor
@@ -146,10 +147,11 @@ class TripletSample(TypedDict):
     image: NotRequired[Tensor]
     score: float
     index: int
+    instance: int
 
 
 class TripletBatch(TypedDict):
-    """Collated `TripletSample`s: points (B, N, 3), text_id (B,), image_embed (B, E), image (B, 3, S, S), score (B,), index (B,)."""
+    """Collated `TripletSample`s: points (B, N, 3), text_id (B,), image_embed (B, E), image (B, 3, S, S), score, index, instance (B,)."""
 
     points: Tensor
     text_id: Tensor
@@ -157,6 +159,7 @@ class TripletBatch(TypedDict):
     image: NotRequired[Tensor]
     score: Tensor
     index: Tensor
+    instance: Tensor
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,9 @@ def test_training_samples_views_of_every_cloud_and_evaluation_takes_all() -> Non
     assert len(set(drawn)) > 15 and {view for pair in drawn for view in pair} == set(range(10))
     torch.manual_seed(4)
     assert torch.equal(encoder(points), embeds) and not torch.equal(encoder(points), embeds)
+    cameras = encoder.draw_cameras(len(points), torch.Generator().manual_seed(4))
+    halves = [encoder(points[rows], tuple(values[rows] for values in cameras)) for rows in (slice(0, 15), slice(15, 40))]
+    torch.testing.assert_close(torch.cat(halves), embeds)
     encoder.eval()
     assert torch.equal(encoder(points), pool_view_features(encoder.encoder(points))) and torch.equal(encoder(points), encoder(points))
 

@@ -29,7 +29,7 @@ from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
 from clip2x.evaluation.curves import COLOURS, Curve, draw_curves
 from clip2x.evaluation.shots_report import curves_of, summaries
 from clip2x.geometry import unit_sphere
-from clip2x.modules.cosine_tuning import Tuning, tuned_classifier
+from clip2x.modules.cosine_tuning import CosineClassifier, Tuning, tuned_classifier
 from clip2x.stage_cli import run_stage
 
 TEST, TRAIN = "scanobjectnn/obj_only/test", "scanobjectnn/obj_only/train"  # 15 classes; of each 1 object to test, 2 to draw from
@@ -83,7 +83,7 @@ def test_every_method_has_a_row_for_each_draw(done: Path, checkpoint: Path) -> N
         assert row["prompts"] == ["point cloud of {}"]
         said = row["protocol"]
         assert said["encoder"] == "CLIP2" and said["shots_from"] == TRAIN and said["num_points"] == 64 and said["profile"] == "mini"
-        assert said["shots_from_mined_frames"] == f"its split was mined for training ({TRAIN})" and said["transductive"] is None
+        assert said["shots_from_mined_frames"] == f"its split was mined for training or selection ({TRAIN})" and said["transductive"] is None
         assert any(note.startswith(f"shots from {TRAIN}: its split was mined") for note in said["notes"])
         assert any(note == f"{TRAIN}: no results with 4 shots: class 'bag' has 2 objects." for note in said["notes"])
     probe, tuned = rows[1:3]
@@ -206,13 +206,14 @@ def test_shots_are_nested_and_those_of_the_readers(tiny_world: Path) -> None:
     source = ShotSource(test, "train", [2, 1, 8])
     assert source.shots == (1, 2)
     for seed in (0, 1):
-        one, two = source.draw(1, seed), source.draw(2, seed)
+        one, two = (source.read(source.positions(shots, seed)) for shots in (1, 2))
+        assert one[2].tolist() == [32] * 15, "of whole objects all points are their own"
         assert one[1].tolist() == list(range(15)) and two[1].bincount().tolist() == [2] * 15
         rows = {cloud.numpy().tobytes() for cloud in two[0]}
         assert all(cloud.numpy().tobytes() in rows for cloud in one[0])
         drawn = open_dataset(TRAIN, tiny_world, num_points=32, shots=1, seed=seed)
         assert [entry.key for entry in drawn.entries] == [source.data.entries[position].key for position in positions(source, one[0])]
-    assert not torch.equal(source.draw(1, 0)[0], source.draw(1, 1)[0])
+    assert source.positions(1, 0) != source.positions(1, 1)
 
 
 def positions(source: ShotSource, clouds: Tensor) -> list[int]:
@@ -266,6 +267,21 @@ def test_tuning_starts_from_zero_shot_learns_the_shots_and_repeats_itself() -> N
         assert losses[1] < 0.5 * losses[0] and bool((first(clouds).argmax(dim=1) == labels).all())
     assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in before.items())
     assert not any(parameter.requires_grad for parameter in (*encoder.parameters(), *first.parameters()))
+
+
+def test_tuning_augments_the_points_of_a_cloud_that_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that fill it up are copies of changed ones: an encoder goes on counting them once."""
+    encoder, names, clouds, labels = toy()
+    clouds[3, 10:] = clouds[3, 4]
+    seen: list[Tensor] = []
+    forward = CosineClassifier.forward
+    monkeypatch.setattr(CosineClassifier, "forward", lambda self, points: (seen.append(points), forward(self, points))[1])
+    counts = torch.full((16,), 64).index_fill(0, torch.tensor([3]), 10)
+    for num_real in (counts, None):
+        tuned_classifier(encoder, names, 10.0, clouds, labels, Tuning(steps=2, batch_size=8, augmentations=[Jitter()]), seed=0, autocast=nullcontext,
+                         num_real=num_real)
+    sizes = [sorted(len(cloud.unique(dim=0)) for cloud in torch.cat(seen[part : part + 2])) for part in (0, 2)]
+    assert sizes == [[10] + [64] * 15, [64] * 16] and {cloud.shape[1] for cloud in seen} == {64}
 
 
 def test_every_shot_is_seen_equally_often() -> None:

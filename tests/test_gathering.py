@@ -33,7 +33,8 @@ def rows(step: int, rank: int) -> dict[str, Tensor]:
     """Make a process's part of a step's batch."""
     generator = torch.Generator().manual_seed(10 * step + rank)
     return {"views": torch.randn(PER_PROCESS, 2, 5, generator=generator), "image": torch.randn(PER_PROCESS, WIDTH, generator=generator),
-            "text_id": torch.randint(NAMES, (PER_PROCESS,), generator=generator)}
+            "text_id": torch.randint(NAMES, (PER_PROCESS,), generator=generator),
+            "instance": torch.tensor([0, rank + 1, 0])}  # object 0 comes twice on each process
 
 
 class Pairs(LightningModule):
@@ -93,7 +94,8 @@ class Triplets(LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         points, texts, images, ids = self.parts(batch)
-        terms = self.loss(points, texts, images, ids, TripletPretraining._whole(self, points, images, ids))  # type: ignore[arg-type]
+        whole = TripletPretraining._whole(self, points, images, ids, batch["instance"])  # type: ignore[arg-type]
+        terms = self.loss(points, texts, images, ids, whole, batch["instance"])
         self.seen.append({"terms": {name: term.detach() for name, term in terms.items()}})
         loss: Tensor = terms["loss"]
         return loss
@@ -182,7 +184,8 @@ def test_several_processes_equal_one_on_triplets(processes: tuple[Path, range], 
     for step in range(STEPS):
         batches = [rows(step, rank) for rank in of]
         optimizer.zero_grad()
-        terms = alone.loss(*alone.parts({key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}))
+        joined = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+        terms = alone.loss(*alone.parts(joined), None, joined["instance"])
         terms["loss"].backward()
         expected = {name: parameter.grad for name, parameter in alone.named_parameters() if parameter.grad is not None}
         assert ("loss.log_scale" in expected) == TRIPLET_LOSSES[name].get("learnable", False)

@@ -177,6 +177,19 @@ def test_thin_out_by_hand() -> None:
     assert thin_out(points, 6, torch.tensor([2, 2, 2])) is points
 
 
+def test_repeated_points_move_no_mean() -> None:
+    """The slow twin leaves them out; full clouds come out bit for bit as without the count."""
+    points = torch.randn(3, 40, 3, generator=torch.Generator().manual_seed(0))
+    points[1, 7:], points[2, 39] = points[1, 3], points[2, 0]
+    placed = unit_sphere(points, torch.tensor([90, 7, 39]))
+    assert torch.equal(placed[0], unit_sphere(points)[0])
+    for cloud, count in ((1, 7), (2, 39)):
+        assert torch.allclose(placed[cloud, :count], unit_sphere(points[cloud, :count]), atol=1e-6)
+        assert not torch.allclose(placed[cloud], unit_sphere(points)[cloud], atol=1e-3)
+    assert torch.equal(placed[1, 7:], placed[1, 3].expand(33, 3))
+    assert torch.allclose(unit_sphere(points[1], torch.tensor(7)), placed[1], atol=1e-6)
+
+
 def test_thin_out_takes_no_point_twice() -> None:
     points = torch.randn(4, 100, 3)
     for number in (1, 33, 99):

@@ -51,8 +51,14 @@ def test_a_caption_that_is_true_of_all_costs_nothing() -> None:
 
 
 def test_the_scale_is_clamped() -> None:
-    loss = CaptionLoss(temperature=1e-4, max_scale=100.0)
-    assert loss.scale.item() == 100.0
+    """At its limit, where it begins, and can come back from there: these captions are the wrong ones."""
+    loss, images = CaptionLoss(temperature=1e-4, max_scale=100.0), torch.eye(3)
+    assert loss.scale.item() == pytest.approx(100.0)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.01)
+    loss(images, images.roll(1, dims=0), torch.eye(3).bool())["loss"].backward()
+    assert loss.scale.item() == pytest.approx(100.0)
+    optimizer.step()
+    assert loss.scale.item() < 90
 
 
 # DepthPairLoss by hand: two objects, two dimensions, temperature 0.5, so cosines count double. Raw features:

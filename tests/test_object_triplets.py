@@ -88,7 +88,7 @@ def test_draws_depend_on_seed_epoch_and_model(world: Path) -> None:
     data, same, other = (open_objects(world, seed, augmentations=[Jitter()]) for seed in (3, 3, 4))
     assert torch.equal(data[SampleKey(2, 4)]["points"], same[SampleKey(2, 4)]["points"])
     assert torch.equal(data[2]["points"], data[SampleKey(2, 0)]["points"])
-    for sample in (data[SampleKey(2, 5)], other[SampleKey(2, 4)], data[SampleKey(3, 4)]):
+    for sample in (data[SampleKey(2, 5)], other[SampleKey(2, 4)], data[SampleKey(3, 4)], data[SampleKey(2, 4, 1)]):
         assert not torch.equal(sample["points"], data[SampleKey(2, 4)]["points"])
     some = open_objects(world, exclude=["airplane"])
     assert some.labels.tolist() == CLASSES[2:] and some.notes[-1] == "2 of 5 objects are left out: airplane are excluded."
@@ -142,7 +142,7 @@ def test_reader_processes_give_what_one_process_gives(world: Path) -> None:
     data.set_names(share({1: 0.9}, {2: 0.9}, {0: 0.9}, {1: 0.9}, {0: 0.9}, width=3))
     alone, shared = (list(DataLoader(data, batch_size=2, num_workers=workers, collate_fn=collate)) for workers in (0, 1))
     for one, other in zip(alone, shared, strict=True):
-        assert one.keys() == other.keys() == {"points", "text_id", "score", "index", "image"}
+        assert one.keys() == other.keys() == {"points", "text_id", "score", "index", "instance", "image"}
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 

@@ -50,6 +50,23 @@ def test_the_python_example_runs(tiny_clip: Path, capsys: pytest.CaptureFixture[
     assert "tensor" in capsys.readouterr().out
 
 
+def test_a_tuned_depth_encoder_is_evaluated_with_its_own_clip_only(tmp_path: Path) -> None:
+    """The one that lies there, another one, none, and never with another CLIP unless it is named."""
+    def option(*variables: str) -> str | None:
+        command = ["make", "eval-zeroshot", f"RUNS={tmp_path}", *variables, "--dry-run"]
+        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True)
+        found = re.search(r"--model.tuned_checkpoint (\S+)", done.stdout)
+        return None if found is None else found.group(1)
+
+    own = tmp_path / "tune_depth" / "depth_encoder.safetensors"
+    assert option() is None
+    own.parent.mkdir()
+    own.write_text("")
+    assert option() == option("PROFILE=full") == str(own)
+    assert option("TUNED=none") is option("PRETRAINED=openai") is option("PROFILE=full", "TUNED=none") is None
+    assert option("TUNED=other.safetensors") == option("TUNED=other.safetensors", "PRETRAINED=openai") == "other.safetensors"
+
+
 def test_every_make_target_has_a_note() -> None:
     makefile = (REPO / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)

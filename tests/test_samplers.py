@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clip2x.data.samplers import ExactSampler, GlobalBatchSampler, SampleKey, balanced_order
+from clip2x.data.samplers import ExactSampler, GlobalBatchSampler, SampleKey, balanced_order, times_before
 from clip2x.errors import InputError
 
 
@@ -60,3 +60,36 @@ def test_balanced_batches_depend_on_seed_and_epoch_only() -> None:
     assert [key.epoch for key in whole[2]] == [1] * 4
     with pytest.raises(InputError, match=r"data.balance must lie in \[0, 1\] and needs data with labels, got 1"):
         GlobalBatchSampler(10, 4, 6, balance=1.0)
+
+
+def test_a_sample_that_comes_again_is_drawn_anew() -> None:
+    """Its draws are counted through the epoch, over all batches and processes; the first one is drawn as without balance."""
+    labels = np.repeat([0, 1], [8, 2])
+    whole = [key for batch in GlobalBatchSampler(10, 5, 4, seed=3, labels=labels, balance=1.0) for key in batch]
+    assert len(set(whole)) == len(whole) and max(key.draw for key in whole) == 2, "two samples fill five places of ten"
+    for epoch in (0, 1):
+        seen: list[int] = []
+        for key in whole[10 * epoch : 10 * epoch + 10]:
+            assert (key.epoch, key.draw) == (epoch, seen.count(key.index))
+            seen.append(key.index)
+    ranks = [[key for batch in GlobalBatchSampler(10, 10, 2, seed=3, labels=labels, balance=1.0, rank=rank, world_size=2) for key in batch]
+             for rank in (0, 1)]
+    assert ranks[0][:5] + ranks[1][:5] == whole[:10]
+
+
+def test_generators_of_keys() -> None:
+    """The first draw of an epoch is that of (seed, epoch, index, purpose); every other key is another generator."""
+    def drawn(key: SampleKey, seed: int = 3, purpose: int = 0) -> list[int]:
+        return key.generator(seed, purpose).integers(10**9, size=4).tolist()  # type: ignore[no-any-return]
+
+    for purpose, numbers in ((0, [3, 5, 7]), (2, [3, 5, 7, 2])):
+        assert drawn(SampleKey(7, 5), purpose=purpose) == np.random.default_rng(numbers).integers(10**9, size=4).tolist()
+    keys = [SampleKey(index, epoch, draw) for index in range(3) for epoch in range(3) for draw in range(3)]
+    found = [tuple(drawn(key, purpose=purpose)) for key in keys for purpose in range(4)]
+    assert len(set(found)) == len(found)
+    assert SampleKey.of(4) == SampleKey(4, 0, 0) and SampleKey.of(keys[5]) is keys[5]
+
+
+def test_times_before_by_hand() -> None:
+    assert times_before(np.array([4, 2, 4, 4, 0, 2])).tolist() == [0, 0, 1, 2, 0, 1]
+    assert times_before(np.array([], dtype=np.int64)).tolist() == []

@@ -15,7 +15,7 @@ from torch import Tensor
 from clip2x.cli import main
 from clip2x.data.readers import open_dataset
 from clip2x.errors import BadFileError, InputError
-from clip2x.geometry import points_in_box
+from clip2x.geometry import points_in_box, points_of_encoder, unit_sphere
 from clip2x.proxies.regions import find_regions, fit_box, height_above_opening, regions_in_boxes, standing_points
 from clip2x.scene import Scene, describe_objects, name_regions, open_scene, read_boxes, regions_of
 from clip2x.types import Box3D, SceneFrame
@@ -105,20 +105,23 @@ def test_points_belong_to_every_box_that_holds_them() -> None:
 
 @pytest.mark.parametrize("source", [STREET, ROOM])
 def test_named_clouds_are_those_of_evaluation(tiny_world: Path, source: str) -> None:
-    """The same points of every annotated object, in the same order of draws, turned alike."""
+    """The points of every annotated object that the ladder of eval-zeroshot gives to a point encoder; without those that fill a cloud up there."""
     scene = open_scene(source, root=tiny_world)
     regions, _ = regions_of(scene, "annotated", scene.min_points)
     recording = Recording()
     name_regions(scene, regions, recording, scene.class_names)  # type: ignore[arg-type]
-    named = dict(zip([region.box.token for region in regions], torch.cat(recording.seen), strict=True))
-    data = open_dataset(source, tiny_world, num_points=recording.num_points)
-    compared = 0
+    named = dict(zip([region.box.token for region in regions], recording.seen, strict=True))
+    data, sizes = open_dataset(source, tiny_world), set()
     for index in range(len(data)):
-        key = data.entries[index].key
+        sample, key = data[index], data.entries[index].key
         if key in named:
-            assert data.normalised(named[key]).numpy() == pytest.approx(data[index]["points"].numpy(), abs=1e-5)
-            compared += 1
-    assert compared > 0
+            expected = points_of_encoder(sample["points"][None], recording.num_points, torch.tensor([sample["counted_points"]]))
+            size = named[key].shape[1]
+            assert size == min(sample["counted_points"], recording.num_points)
+            assert torch.allclose(unit_sphere(named[key]), expected[:, :size], atol=1e-5)
+            sizes.add(size)
+    assert recording.num_points in sizes or source == STREET, "of some objects points are left out"
+    assert len(sizes) > 1 and min(sizes) < recording.num_points, "others have too few"
 
 
 def test_boxes_come_back_from_what_was_written(tiny_world: Path, tmp_path: Path) -> None:
@@ -156,7 +159,7 @@ def test_names_are_ranked_and_compared_with_annotations(tiny_world: Path) -> Non
         assert item.named == (item.labels[0][1] >= 0.5) and item.name == (item.labels[0][0] if item.named else "?")
         box = next(box for box in scene.frame.boxes if box.token == region.box.token)
         assert item.truth == (names[box.label] if box.label >= 0 else box.name)
-        assert item.right == (item.labels[0][0] == item.truth if box.label >= 0 else None)
+        assert item.right == (item.labels[0][0] == item.truth if box.label >= 0 and item.named else None)
     assert [item.range_m for item in objects] == sorted(item.range_m for item in objects)
 
 
@@ -224,6 +227,22 @@ def test_the_command_writes_its_files(tiny_world: Path, tiny_clip: Path, tmp_pat
     assert "scene.html" in capsys.readouterr().out
     again = json.loads((tmp_path / "again" / "scene.json").read_text())["objects"]
     assert [item["centre"] for item in again] == [pytest.approx(item["centre"], abs=1e-3) for item in printed["objects"]]
+
+
+def test_objects_without_a_name_are_counted_apart(tiny_world: Path, tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is certain enough: no object is named, so none is named right, and no table says so."""
+    arguments = ["scene", STREET, "--root", str(tiny_world), "--checkpoint", str(tiny_clip), "--output", str(tmp_path)]
+    assert main([*arguments, "--min-probability", "1"]) == 0
+    printed, content = capsys.readouterr().out, json.loads((tmp_path / "scene.json").read_text())
+    number = content["annotated_with_a_name"]
+    assert number > 0 and content["named_right"] == 0 and content["left_without_a_name"] == number
+    assert f"0 of {number} objects whose annotated name competes are named right, {number} left without a name" in printed
+    assert "[right]" not in printed
+    assert all(item["name"] is None and item["right"] is None for item in content["objects"])
+    assert main(arguments) == 0
+    content = json.loads((tmp_path / "scene.json").read_text())
+    assert content["annotated_with_a_name"] == number and content["left_without_a_name"] == 0
+    assert sum(item["right"] is not None for item in content["objects"]) == number
 
 
 @pytest.mark.data

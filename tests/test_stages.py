@@ -167,7 +167,7 @@ def test_eval_zeroshot_compares_the_whole_ladder(tiny_world: Path, tiny_clip: Pa
     digest = hashlib.sha256(tiny_depth.read_bytes()).hexdigest()
     assert rows[tuned]["protocol"]["depth_checkpoint_sha256"] == answer["provenance"]["depth_checkpoint"]["sha256"] == digest
     printed = capsys.readouterr().out
-    assert "apart are desk, night stand (kept out of the data that CLIP2Point was pre-trained on)" in printed
+    assert "apart are desk, night stand (kept out of the training of its checkpoints): CLIP2Point r=0.045, CLIP2Point + CLIP" in printed
     assert "gain in points of top-1" in printed
 
 
@@ -184,6 +184,27 @@ def test_eval_zeroshot_gives_the_same_numbers_on_two_processes(tiny_world: Path,
         tables[devices] = json.loads((folder / "results.json").read_text())["results"]
     assert tables[1] == tables[2]
     assert len(tables[1]) == 5 and tables[1][0]["num_samples"] == 13
+
+
+def test_data_sets_that_are_not_there_are_left_out_and_named(tiny_world: Path, tiny_clip: Path, tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    """The full profile's own list, of which the mini-world has what it calls by the same names."""
+    small = ["--data.limit", "2", "--model.projections", "[]", "--data.num_workers", "0", "--data.crops", "64", "--trainer.devices", "1"]
+    mini = eval_arguments(tiny_world, tiny_clip, tmp_path / "out", test="")
+    full = [word for position, word in enumerate(mini) if position not in (3, 4)]
+    run_stage([*full, "--model.clip.model", "clip2x-small", *small])
+    answer, printed = json.loads((tmp_path / "out" / "results.json").read_text()), capsys.readouterr().out
+    absent, there = answer["provenance"]["not_evaluated"], {(row["dataset"], row["variant"]) for row in answer["results"]}
+    assert {("modelnet10", "off"), ("scanobjectnn", "obj_only"), ("sunrgbd", "objects10"), ("sunrgbd", "objects37")} <= there
+    assert {"modelnet40/off/test", "nuscenes/v1.0-trainval/val"} <= set(absent)
+    assert len(there) + len(absent) == 12
+    assert all(f"note: {name} is not evaluated: {why}" in printed and "Get it:" in why for name, why in absent.items())
+    for root, message in ((tiny_world, "ModelNet40"), (tmp_path / "nowhere", "nowhere")):
+        with pytest.raises(DataNotFoundError, match=message):
+            run_stage([*full, "--model.clip.model", "clip2x-small", *small, "--data.root", str(root),
+                       "--data.missing", "raise" if root == tiny_world else "skip"])
+    with pytest.raises(InputError, match="data.missing must be one of raise, skip, got 'ignore'"):
+        run_stage([*mini, "--data.missing", "ignore"])
 
 
 def test_overrides_reach_the_run(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_temperatures_are_one_or_two_trained_or_not(learnable: bool) -> None:
 
 
 def test_a_trained_scale_stays_below_its_limit() -> None:
-    """Beyond it the gradient is 0, and the value is that at the limit."""
+    """A step beyond it is taken back, the value is that at the limit, and a gradient leads back from there."""
     loss, (points, texts, images, ids) = TripletLoss(temperature=0.05, learnable=True, max_scale=40.0), triplets()
     with torch.no_grad():
         loss.log_scale.fill_(math.log(41.0))
@@ -178,7 +178,39 @@ def test_a_trained_scale_stays_below_its_limit() -> None:
     terms["loss"].backward()
     assert [scale.item() for scale in loss.scales] == pytest.approx([40.0, 40.0])
     assert torch.equal(terms["loss"], TripletLoss(temperature=1 / 40.0)(points, texts, images, ids)["loss"])
-    assert loss.log_scale.grad is not None and loss.log_scale.grad.item() == 0.0
+    assert loss.log_scale.item() == pytest.approx(math.log(40.0)) and loss.log_scale.grad is not None
+    expected = torch.tensor(math.log(40.0), dtype=torch.float64, requires_grad=True)
+    text = [(expected.exp() * first @ second.T).masked_fill((ids[:, None] == ids) & ~torch.eye(6, dtype=torch.bool), -torch.inf)
+            for first, second in ((points.double(), texts.double()), (texts.double(), points.double()))]
+    image = [expected.exp() * first @ second.T for first, second in ((points.double(), images.double()), (images.double(), points.double()))]
+    (sum(functional.cross_entropy(logits, torch.arange(6)) for logits in (*text, *image)) / 4).backward()  # type: ignore[union-attr]
+    assert expected.grad is not None and abs(expected.grad.item()) > 1e-3
+    assert loss.log_scale.grad.item() == pytest.approx(expected.grad.item(), rel=1e-3)
+
+
+def test_a_scale_at_its_limit_comes_back() -> None:
+    """Wrong pairs want a low scale: it falls from beyond the limit in a few steps."""
+    loss, points = TripletLoss(1.0, 0.0, temperature=0.05, learnable=True, max_scale=40.0), torch.eye(3)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.01)
+    with torch.no_grad():
+        loss.log_scale.fill_(5.0)
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss(points, points.roll(1, dims=0), None, torch.arange(3))["loss"].backward()
+        optimizer.step()
+    assert loss.scales[0].item() < 30
+
+
+def test_an_object_is_no_negative_of_itself() -> None:
+    """In the image term, against the slow twin; the text term does not look at objects."""
+    points, texts, images, ids = triplets(6)
+    objects = [4, 2, 4, 7, 2, 4]
+    terms = TripletLoss(temperature=0.2)(points, texts, images, ids, None, torch.tensor(objects))
+    assert terms["image"].item() == pytest.approx(slow_contrast(points, images, 0.2, objects), rel=1e-5)
+    plain = TripletLoss(temperature=0.2)(points, texts, images, ids)
+    assert torch.equal(terms["text"], plain["text"]) and abs(terms["image"].item() - plain["image"].item()) > 1e-3
+    different = TripletLoss(temperature=0.2)(points, texts, images, ids, None, torch.arange(6))
+    assert torch.equal(different["image"], plain["image"])
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])

@@ -25,6 +25,7 @@ from clip2x.data.triplets.embeddings import CropEncoder
 from clip2x.data.triplets.joined import JoinedTriplets, joined_concepts
 from clip2x.data.triplets.store import TripletStore
 from clip2x.data.triplets.tools import embed_proxies
+from clip2x.encoders.checkpoint_parts import joined_mined
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import class_embeddings
@@ -112,6 +113,10 @@ def test_samples_come_one_source_behind_the_other_with_the_ids_of_all(stores: tu
             assert data.labels[index] == sample["text_id"] and data.describe(index) == part.describe(own)
             index += 1
     assert torch.equal(data[4]["points"], data[SampleKey(4, 0)]["points"])
+    assert torch.equal(data[SampleKey(4, 2, 1)]["points"], parts[0][SampleKey(4, 2, 1)]["points"]), "the draw reaches the parts"
+    instances = [data[index]["instance"] for index in range(len(data))]
+    number = len(parts[0]) // 2
+    assert instances[:number] == instances[number : 2 * number] and len(set(instances)) == len(parts[0]) // 2 + len(parts[1]) // 2 + 5
     for outside in (-1, len(data)):
         with pytest.raises(IndexError):
             data[outside]
@@ -147,7 +152,7 @@ def test_pictures_are_the_embeddings_of_this_clip(stores: tuple[Path, Path], cli
         image = store.image(int(train.parts[0].positions[index]), clip.image_size)
         expected = functional.normalize(clip.encode_image(image[None])[0], dim=0)
         assert (train[index]["image_embed"] - expected).abs().max() < 2e-3, "they are stored in 16 bits"
-    assert found.mined == train.parts[0].mined() and "image_embed" in val[0]
+    assert found.mined == joined_mined(train.parts[0].mined(), val.parts[0].mined()) and "image_embed" in val[0]
     without = join(stores[0])
     sources(without, join(stores[0], limit=2), clip, images=False)
     assert "image_embed" not in without[0], "nothing is read for a loss without pictures"
@@ -270,10 +275,19 @@ def test_pictures_that_are_not_there(stores: tuple[Path, Path], clip: ClipTowers
         sources(join(index), join(index), clip)
     with pytest.raises(InputError, match="crops are read at 16 pixels, this CLIP takes 32; set image_size to that, or leave it out"):
         sources(join(stores[0], image_size=16), join(stores[0]), clip)
-    with pytest.raises(InputError, match="some sources give pictures and others embeddings; leave image_size out of all TripletProxies"):
+    with pytest.raises(InputError, match="some sources give pictures and others embeddings: leave image_size out of all stores, or train without"):
         sources(*(join(stores[0], image_size=32, objects=objects(world)),) * 2, clip)
     with pytest.raises(InputError, match="pictures are read at 24 x 24 pixels, this CLIP takes 32 x 32"):
         sources(*(join(stores[0], objects=objects(world, image_size=24)),) * 2, clip)
+
+
+def test_without_an_image_term_no_source_gives_pictures(stores: tuple[Path, Path], clip: ClipTowers, world: Path, tmp_path: Path) -> None:
+    """Models whose pictures are kept, named by CLIP, a store whose crops were asked for: batches have the same keys, whatever comes first."""
+    data = [join(stores[0], image_size=32, objects=objects(world, vocabulary=str(world / "names.txt"), exclude=left_out))
+            for left_out in (["table"], ["chair", "airplane"])]
+    named(sources(*data, clip, images=False), tmp_path / "features")
+    for index in (0, len(data[0]) - 1):
+        assert data[0][index].keys() == {"points", "text_id", "score", "index", "instance"}
 
 
 def replace_dim(encoder: CropEncoder) -> CropEncoder:
@@ -299,7 +313,9 @@ def test_names_that_were_to_be_kept_out(stores: tuple[Path, Path], clip: ClipTow
     for unseen in (["CHAIR"], ["lamp", "Night-Stand"], ["cone"]):
         with pytest.raises(InputError, match="model.unseen_names has (chair|night stand|traffic_cone), which the training data has too"):
             checked(train, val, clip, unseen)
-    assert checked(train, val, clip, ["motorcar", "lamp"]).notes == train.notes
+    assert checked(train, val, clip, ["lamp"]).notes == train.notes
+    with pytest.raises(InputError, match="model.unseen_names has car, which the data that chooses the checkpoint has too; exclude them there"):
+        checked(train, val, clip, ["motorcar", "lamp"])
 
 
 @pytest.mark.parametrize("kind", ["triplets", "models"])

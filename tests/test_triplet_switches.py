@@ -22,7 +22,7 @@ from conftest import REPO, points_arguments
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
-from triplet_runs import NAME, NAMES, Runs, scalars, weights, write_depth_encoder, write_named_store
+from triplet_runs import NAME, NAMES, Runs, scalars, tuning, weights, write_depth_encoder, write_named_store
 
 import clip2x
 from clip2x.cli import main
@@ -72,9 +72,16 @@ def test_there_are_switches() -> None:
     assert len(SWITCHES) >= 13
 
 
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
 @pytest.mark.parametrize("switch", SWITCHES.values(), ids=SWITCHES.keys())
-def test_switches(switch: str, run: Runs, other_store: Path, point_file: Path) -> None:
-    """Every row of the table in docs/pretrain_points.md."""
+def test_switches(switch: str, tiny_pairs: Path, tiny_clip: Path, named_store: Path, tmp_path: Path, features: Path, other_store: Path,
+                  point_file: Path) -> None:
+    """Every row of the table in docs/pretrain_points.md, with the stores and the models that the mini profile trains on."""
+    run = Runs(tiny_pairs, tiny_clip, named_store, tmp_path, features)
     here = {"[indoor, outdoor]": f"[{run.store}, {other_store}]", "other/point_encoder.safetensors": str(point_file), "224": "64"}
     folder = run(*[here.get(word, word) for word in shlex.split(switch)], steps=2 if "Average" in switch else 1)
     state, about = weights(folder / NAME), read_point_checkpoint(folder / NAME).about
@@ -84,7 +91,9 @@ def test_switches(switch: str, run: Runs, other_store: Path, point_file: Path) -
     if "image_weight 0" in switch or "text_weight 0" in switch:
         assert found["train/image" if "image_weight" in switch else "train/text"] == [0] and found["train/loss"][0] > 0
     elif "outdoor" in switch:
-        assert set(about["class_names"]) == {*NAMES, "bed", "sofa"}
+        alone = read_point_checkpoint(point_file).about["mined"]
+        assert {*NAMES, "bed", "sofa"} <= set(about["class_names"])
+        assert all(about["mined"][name]["frames"] > facts["frames"] for name, facts in alone.items())
     elif "[nuscenes]" in switch:
         assert list(about["mined"]) == ["nuscenes/v1.0-mini/mini_train"]
     elif "PointNet2" in switch:
@@ -139,14 +148,6 @@ def test_factors_of_the_sum_with_a_depth_encoder(run: Runs, clip: ClipTowers, di
     for tag, scores in (("val/top1", own), ("val/other_top1", other), ("val/sum_top1", factors[0] * own + factors[1] * other)):
         assert found[tag] == pytest.approx([float((scores.argmax(dim=1) == labels).float().mean())])
     assert not any(name.startswith(("_other", "depth")) for name in weights(folder / "checkpoints" / "last.ckpt"))
-
-
-def tuning(run: Runs, depth: Path, *extra: str, name: str = "run", steps: int = 2) -> list[str]:
-    """The command line of mini/tune_depth."""
-    arguments = run.arguments("--model.tuned", str(depth), "--model.output", str(run.folder / name / "depth_encoder.safetensors"), *extra, name=name,
-                              steps=steps)
-    arguments[5:5] = ["--config", "tune_depth", "--config", "mini/tune_depth"]
-    return arguments
 
 
 def test_a_depth_encoder_is_tuned_on_triplets(run: Runs, clip: ClipTowers, disturbed_depth: Path) -> None:

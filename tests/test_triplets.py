@@ -173,7 +173,7 @@ def test_reader_processes_give_what_one_process_gives(store: TripletStore, conte
     alone, shared = (list(DataLoader(data, batch_size=9, num_workers=workers, multiprocessing_context=context if workers else None,
                                      collate_fn=collate)) for workers in (0, 1))
     for one, other in zip(alone, shared, strict=True):
-        assert one.keys() == other.keys() == {"points", "text_id", "score", "index", "image"}
+        assert one.keys() == other.keys() == {"points", "text_id", "score", "index", "instance", "image"}
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
@@ -185,6 +185,7 @@ def test_samples_are_functions_of_seed_epoch_and_index(store: TripletStore) -> N
         sample = data[SampleKey(index, 4)]
         assert torch.equal(sample["points"], same[SampleKey(index, 4)]["points"])
         assert not torch.equal(sample["points"], data[SampleKey(index, 5)]["points"])
+        assert not torch.equal(sample["points"], data[SampleKey(index, 4, 1)]["points"])
         assert not torch.equal(sample["points"], other[SampleKey(index, 4)]["points"])
         assert torch.equal(data[index]["points"], data[SampleKey(index, 0)]["points"])
         assert sample["points"].shape == (8, 3) and sample["points"].dtype == torch.float32
@@ -232,7 +233,7 @@ def test_triplets_are_chosen_by_score_class_points_and_data(store: TripletStore)
     assert chosen(data=["nuscenes"]) == chosen(data=[DATA[1]]) == [number for number, (frame, _) in every if frame.data == DATA[1]]
     assert chosen(limit=5) == [len(store) * number // 5 for number in range(5)] and chosen(limit=10**6) == chosen()
     data = TripletProxies(Path(), 0, store.folder, exclude=["chair", "motorcar"])
-    assert data.present_classes == ("traffic_cone", "night stand")
+    assert [data.class_names[number] for number in np.unique(data.labels)] == ["traffic_cone", "night stand"]
     for options, message in (({"exclude": ["chair", "spaceship"]}, "its vocabulary has no 'spaceship'; the names stand in index.json"),
                              ({"data": ["nusc"]}, f"has no triplets of nusc; there are: {DATA[1]}, {DATA[0]}"),
                              ({"min_score": 1.5}, "none of .* triplets has a score of at least 1.5, 1 points or more"),

@@ -31,10 +31,12 @@ class Towers(nn.Module):
     def __init__(self, factor: float = 2.0, killed_at: int = 0) -> None:
         super().__init__()
         self.layer, self.killed_at, self.calls = nn.Linear(3, 4, bias=False), killed_at, 0
+        self.num_real: Tensor | None = None
         nn.init.constant_(self.layer.weight, factor)
 
-    def forward(self, points: Tensor) -> list[Tensor]:
+    def forward(self, points: Tensor, num_real: Tensor | None = None) -> list[Tensor]:
         self.calls += 1
+        self.num_real = num_real
         if self.calls == self.killed_at:
             raise KeyboardInterrupt
         return [self.layer(points[:, :2]), self.layer(points.mean(dim=1, keepdim=True))]
@@ -46,6 +48,15 @@ def cache_of(towers: nn.Module, folder: Path, **about: Any) -> ViewFeatureCache:
 
 def files_in(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.safetensors"))
+
+
+def test_towers_are_told_how_many_points_of_new_clouds_are_real(tmp_path: Path) -> None:
+    towers = Towers()
+    cache = cache_of(towers, tmp_path)
+    cache.features(CLOUDS[:3])
+    assert towers.num_real is None
+    cache.features(CLOUDS, torch.arange(7))
+    assert towers.num_real is not None and towers.num_real.tolist() == [3, 4, 5, 6]
 
 
 def test_towers_see_a_cloud_once(tmp_path: Path) -> None:

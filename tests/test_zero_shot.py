@@ -163,7 +163,7 @@ def test_a_checkpoint_of_another_clip_or_none_is_refused(clip: ClipTowers, tmp_p
 
 def module_with_sets(clip: ClipTowers, folder: Path, *class_names: tuple[str, ...], **arguments: Any) -> ZeroShotClassification:
     module = ZeroShotClassification(clip, folder, **arguments)
-    module.trainer = SimpleNamespace(datamodule=SimpleNamespace(  # type: ignore[assignment]
+    module.trainer = SimpleNamespace(datamodule=SimpleNamespace(missing_sets={},  # type: ignore[assignment]
         test_sets=[SimpleNamespace(class_names=names, manifest=SimpleNamespace(name="some")) for names in class_names]))
     return module
 
@@ -180,10 +180,13 @@ def test_a_name_apart_that_no_test_set_has_is_refused(clip: ClipTowers, tmp_path
 def test_names_apart_are_those_of_the_checkpoint_unless_others_are_given(clip: ClipTowers, tmp_path: Path) -> None:
     path = depth_checkpoint(tmp_path, clip)
     module_with_sets(clip, tmp_path, ("bed",), checkpoint=path).setup("test")  # it has none of them: that is no mistake
-    assert ZeroShotClassification(clip, tmp_path, checkpoint=path)._apart_names() == (
-        ["Night_Stand"], "kept out of the data that CLIP2Point was pre-trained on")
-    assert ZeroShotClassification(clip, tmp_path, checkpoint=path, apart=[])._apart_names() == ([], "asked for")
-    assert ZeroShotClassification(clip, tmp_path)._apart_names()[0] == []
+    own, beside = (f"kept out of the training of {what}" for what in ("its checkpoints", "a method beside it"))
+    found = ZeroShotClassification(clip, tmp_path, checkpoint=path)._apart_names()
+    assert {names == ["Night_Stand"] for names, _ in found.values()} == {True}
+    assert {(method.startswith("CLIP2Point"), title) for method, (_, title) in found.items()} == {(True, own), (False, beside)}
+    asked = ZeroShotClassification(clip, tmp_path, checkpoint=path, apart=["bed"])._apart_names()
+    assert all(value == (["bed"], "asked for") for value in asked.values())
+    assert all(not names for names, _ in ZeroShotClassification(clip, tmp_path)._apart_names().values())
 
 
 def a_row(method: str, right: torch.Tensor, over: dict[str, torch.Tensor], apart: list[str]) -> dict[str, Any]:
@@ -210,5 +213,5 @@ def test_tables_fit_a_line_name_the_profile_and_say_which_step_shows_no_effect(c
     assert len(tables) == 3 + 3 + 3, "no line of a table is folded"
     assert sum(line.endswith("  gain") for line in tables) == 2
     assert sum(line.endswith("no effect shown") for line in tables) == 1
-    assert "mini: nuscenes/v1.0-mini/mini_val: apart are name 3 (asked for)" in lines
+    assert "mini: nuscenes/v1.0-mini/mini_val: apart are name 3 (asked for): " + ", ".join(row["method"] for row in rows) in lines
     assert lines[-2:] == ["note: a note", "last line"]

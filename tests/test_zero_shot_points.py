@@ -18,8 +18,9 @@ from clip2x.encoders.point_checkpoint import PointCheckpoint, point_encoder_of, 
 from clip2x.encoders.points import PointTransformer
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
+from clip2x.evaluation.frozen_encoder import FrozenEncoder
 from clip2x.evaluation.ladder import Ladder
-from clip2x.evaluation.methods import sum_of_cosines
+from clip2x.evaluation.methods import points_seen, sum_of_cosines
 from clip2x.evaluation.report import LINE_WIDTH
 from clip2x.geometry import unit_sphere
 from clip2x.modules.zero_shot import ZeroShotClassification
@@ -125,15 +126,30 @@ def test_the_point_encoder_gets_as_many_points_as_in_its_training(clip: ClipTowe
         ladder(clouds, "cosine_sum", num_real=torch.tensor([4 * number, number]))
         ladder(clouds[:, :number // 2], "cosine_sum")
     assert torch.allclose(seen[0], unit_sphere(torch.stack([clouds[0, ::2], clouds[1, :number]])), atol=1e-6)
-    assert seen[1].shape[1] == number // 2
+    assert torch.equal(seen[1], clouds[:, :number // 2]), "as they are"
     assert {method.name: method.protocol["num_points_of_encoder"] for method in ladder.methods} == {
         PLAIN: None, "CLIP image crop": None, "CLIP2": number, "CLIP2 + image crop": number}
+    assert [points_seen(ladder.methods[position], size) for position, size in ((2, 4096), (2, 100), (0, 100))] == [number, 100, None]
+
+
+@pytest.mark.parametrize("size", [100, 1024])
+def test_few_shot_embeds_clouds_as_the_ladder_does(size: int, clip: ClipTowers, tmp_path: Path) -> None:
+    """The same points out of clouds of the same number, repeated ones left out alike."""
+    path = save_points(tmp_path / "p.safetensors", clip)
+    frozen, ladder = FrozenEncoder(path, clip), ladder_of(clip, points=read_point_checkpoint(path), images=False)
+    clouds, real = unit_sphere(torch.randn(3, size, 3, generator=torch.Generator().manual_seed(0))), torch.tensor([size, 40, size + 5])
+    clouds[1, 40:] = clouds[1, :1]
+    with torch.no_grad():
+        expected = ladder(clouds, "cosine_sum", num_real=real)[0][-1]
+        assert torch.equal(frozen(clouds, real), expected)
+        assert frozen.points_of(clouds, real).shape[1] == min(size, POINTS["encoder"]["num_points"])  # type: ignore[index]
 
 
 def test_factors_are_those_fitted_with_this_depth_encoder(clip: ClipTowers, depth: DepthCheckpoint, tmp_path: Path) -> None:
-    for sha256, expected, source in ((depth.sha256, {"CLIP2": 9.0, "CLIP2Point": 4.0}, "the point checkpoint: fitted in its validation"),
+    for sha256, expected, source in ((depth.sha256, {"CLIP2": 9.0, "CLIP2Point": 4.0},
+                                      "the point checkpoint: fitted in its validation, where both saw 512 points of a cloud"),
                                      ("other", {"CLIP2": 25.0, "CLIP2Point": 40.0}, "each checkpoint's own scale; the sum was not fitted")):
-        fitted = {"points": 9.0, "depth": 4.0, "depth_checkpoint_sha256": sha256}
+        fitted = {"points": 9.0, "depth": 4.0, "depth_checkpoint_sha256": sha256, "num_points": 512}
         checkpoint = read_point_checkpoint(save_points(tmp_path / "p.safetensors", clip, ensemble=fitted))
         *_, plain, with_image = ladder_of(clip, checkpoint=depth, points=checkpoint).methods
         assert plain.protocol["factors"] == expected and plain.protocol["factors_from"] == source
@@ -149,6 +165,8 @@ def test_rows_of_the_point_encoder_say_where_they_come_from(clip: ClipTowers, de
     said = {method.name: method.protocol for method in ladder.methods}
     assert said["CLIP2"]["point_checkpoint_sha256"] == checkpoint.sha256 and said["CLIP2"]["views"] is None
     assert said["CLIP2 + CLIP2Point"]["depth_checkpoint_sha256"] == depth.sha256 and said["CLIP2 + CLIP2Point"]["views"] == "clip2point-6"
+    assert said["CLIP2 + CLIP2Point"]["selected_on"] == "CLIP2: triplets; CLIP2Point: the part carved from the training list"
+    assert said["CLIP2"]["selected_on"] == "triplets" and said[TUNED]["selected_on"] == "the part carved from the training list"
     assert said["CLIP2"]["notes"] == [f"CLIP2's checkpoint {checkpoint.sha256[:12]}: {text}" for text in (
         "selected on: triplets.", "a point note", "the mean text of its training is removed from the names before they are compared.")]
     assert all(protocol.keys() == said["CLIP2"].keys() for protocol in said.values())
@@ -158,13 +176,24 @@ def test_rows_of_the_point_encoder_say_where_they_come_from(clip: ClipTowers, de
 def test_the_mean_text_is_removed_from_the_names_of_the_point_encoder_alone(clip: ClipTowers, tmp_path: Path) -> None:
     mean = torch.linspace(-0.1, 0.1, clip.embed_dim)
     path = save_points(tmp_path / "p.safetensors", clip, mean_text=mean.tolist())
-    module = ZeroShotClassification(clip, tmp_path, point_checkpoint=path, templates="image of a {}", point_templates="a scan of a {}")
+    module = ZeroShotClassification(clip, tmp_path, point_checkpoint=path, images=False, templates="image of a {}", point_templates="a scan of a {}")
     data = type("Data", (), {"class_names": ("bed", "sofa"), "manifest": type("M", (), {"templates": staticmethod(lambda name: (name,))})})
     plain = class_embeddings(clip, ["bed", "sofa"], ["a scan of a {}"])
     assert torch.allclose(module._names(data, 1), functional.normalize(plain - mean, dim=-1), atol=1e-6)
     assert torch.allclose(module._names(data, 1), centred(plain, mean))
     assert torch.allclose(module._names(data, 0), class_embeddings(clip, ["bed", "sofa"], ["image of a {}"]))
-    assert module._apart_names() == (["bed"], "kept out of the data that CLIP2 was pre-trained on")
+    assert module._apart_names() == {"CLIP depth views r=0.02": (["bed"], "kept out of the training of a method beside it"),
+                                     "CLIP2": (["bed"], "kept out of the training of its checkpoints")}
+
+
+def test_names_apart_are_those_that_all_encoders_of_a_method_did_without(clip: ClipTowers, tmp_path: Path) -> None:
+    depth = save_depth(tmp_path / "d.safetensors", clip, 1, unseen_names=["Night_Stand", "desk"])
+    points = save_points(tmp_path / "p.safetensors", clip, unseen_names=["night stand", "bed"])
+    module = ZeroShotClassification(clip, tmp_path, checkpoint=depth, point_checkpoint=points, point_radius=[0.03])
+    assert {name: set(names) for name, (names, _) in module._apart_names().items()} == {
+        PLAIN: {"Night_Stand", "desk", "night stand", "bed"}, "CLIP image crop": {"Night_Stand", "desk", "night stand", "bed"},
+        TUNED: {"Night_Stand", "desk"}, "CLIP2Point + CLIP r=0.03": {"Night_Stand", "desk"}, "CLIP2": {"night stand", "bed"},
+        "CLIP2 + CLIP2Point": {"night stand"}, "CLIP2 + CLIP2Point + image crop": {"night stand"}}
 
 
 def test_checkpoints_that_do_not_fit_are_refused(clip: ClipTowers, tmp_path: Path) -> None:

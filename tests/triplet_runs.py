@@ -22,6 +22,7 @@ from clip2x.stage_cli import run_stage
 
 NAME = "point_encoder.safetensors"
 NO_OBJECTS = ["--data.train.objects", "null", "--data.val.objects", "null"]
+SMALL_OBJECTS = ["--data.train.objects.num_points", "64", "--data.val.objects.num_points", "64"]
 SMALL = ["--data.watch", "[]", "--data.train.num_points", "64", "--data.val.num_points", "64"]
 NAMES = ("chair", "car", "traffic cone", "night stand")
 HELD_OUT = ("recording 4", "recording 6")  # of recordings 0 to 7, by the hash of their names
@@ -57,18 +58,30 @@ def write_depth_encoder(path: Path, clip: ClipTowers) -> Path:
 
 
 class Runs:
-    """Short runs on a store alone, in 32 bits; called with more arguments, steps and the name of the run's folder."""
+    """Short runs in 32 bits, on a store alone or beside the models of a world; called with more arguments, steps and the name of the run's folder.
 
-    def __init__(self, world: Path, clip: Path, store: Path, folder: Path) -> None:
-        self.world, self.clip, self.store, self.folder = world, clip, store, folder
+    features: Where what CLIP says of models is kept; None trains without models.
+    """
+
+    def __init__(self, world: Path, clip: Path, store: Path, folder: Path, features: Path | None = None) -> None:
+        self.world, self.clip, self.store, self.folder, self.features = world, clip, store, folder, features
 
     def arguments(self, *extra: str, steps: int = 2, name: str = "run") -> list[str]:
         arguments = points_arguments(self.world, self.clip, self.store, self.folder / name, steps=steps)
-        return [*arguments, *NO_OBJECTS, *SMALL, "--trainer.precision", "32-true", *extra]
+        objects = NO_OBJECTS if self.features is None else [*SMALL_OBJECTS, "--model.image_feature_cache", str(self.features)]
+        return [*arguments, *objects, *SMALL, "--trainer.precision", "32-true", *extra]
 
     def __call__(self, *extra: str, steps: int = 2, name: str = "run") -> Path:
         run_stage(self.arguments(*extra, steps=steps, name=name))
         return self.folder / name
+
+
+def tuning(run: Runs, depth: Path, *extra: str, name: str = "run", steps: int = 2) -> list[str]:
+    """The command line of mini/tune_depth."""
+    arguments = run.arguments("--model.tuned", str(depth), "--model.output", str(run.folder / name / "depth_encoder.safetensors"), *extra, name=name,
+                              steps=steps)
+    arguments[5:5] = ["--config", "tune_depth", "--config", "mini/tune_depth"]
+    return arguments
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:

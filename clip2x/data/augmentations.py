@@ -1,7 +1,8 @@
 """Random changes of training clouds. Each is a function of the cloud and of the generator that belongs to (seed, epoch, sample).
 
-Clouds are (N, 3) float32 in the object frame (y up), centred and of unit size before the first change; the number of points stays. Default
-strengths are those that CLIP2's reconstruction starts from (ours) where no source is named.
+Clouds are (N, 3) float32 in the object frame (y up), centred and of unit size before the first change, all points different. A change that takes
+points away centres and scales those that stay, as a partial scan is when it is evaluated; whoever needs a fixed number of points fills up behind the
+last change. Default strengths are those that CLIP2's reconstruction starts from (ours) where no source is named.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clip2x.errors import InputError
+from clip2x.geometry import unit_sphere
 
 Cloud = NDArray[np.float32]
 
@@ -87,7 +90,7 @@ class Jitter(Augmentation):
 
 @dataclass(frozen=True)
 class DropPoints(Augmentation):
-    """Put a share of the points, drawn from [0, most], onto others: a sparser cloud of as many rows."""
+    """Take a share of the points away, drawn from [0, most]."""
 
     most: float = 0.5
 
@@ -98,35 +101,12 @@ class DropPoints(Augmentation):
     def __call__(self, points: Cloud, rng: np.random.Generator) -> Cloud:
         """Change one cloud."""
         dropped = rng.random(len(points)) < rng.uniform(0, self.most)
-        return _onto_others(points, dropped, rng)
-
-
-@dataclass(frozen=True)
-class CutSide(Augmentation):
-    """Take away a share, drawn from [0, most], of the points on one side, in a random direction: what a scan does not see. They go onto others."""
-
-    most: float = 0.4
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.most < 1 or not 0 <= self.probability <= 1:
-            raise InputError(f"CutSide needs 0 <= most < 1 and a probability in [0, 1], got {self.most:g} and {self.probability:g}.")
-
-    def __call__(self, points: Cloud, rng: np.random.Generator) -> Cloud:
-        """Change one cloud."""
-        direction, share, place = rng.normal(size=3), rng.uniform(0, self.most), rng.random()
-        if place >= self.probability:
-            return points
-        order = np.argsort(points @ direction.astype(np.float32), kind="stable")
-        cut = int(share * len(points))
-        changed = points.copy()
-        changed[order[:cut]] = points[order[cut:]][rng.integers(len(points) - cut, size=cut)]
-        return changed
+        return _remaining(points, ~dropped)
 
 
 @dataclass(frozen=True)
 class SeenFromOneSide(Augmentation):
-    """Keep what a sensor would see from a random side; the hidden points go onto seen ones.
+    """Keep what a sensor would see from a random side.
 
     The cloud is looked at from far away along a direction with any azimuth and an elevation drawn from [-10, 40] degrees (sensors stand a little
     above what they see), and cut into square cells across it: a point is seen if none of its cell lies nearer by more than `depth`.
@@ -161,12 +141,12 @@ class SeenFromOneSide(Augmentation):
         cell = column * (self.cells + 2) + row
         nearest = np.full((self.cells + 2) ** 2, -np.inf, dtype=np.float32)
         np.maximum.at(nearest, cell, near)
-        return _onto_others(points, near < nearest[cell] - np.float32(self.depth * radius), rng)
+        return _remaining(points, near >= nearest[cell] - np.float32(self.depth * radius))
 
 
 @dataclass(frozen=True)
 class ScanLines(Augmentation):
-    """Keep the points near some level planes at even distances, as the rings of a LiDAR cut an upright object; the others go onto those.
+    """Keep the points near some level planes at even distances, as the rings of a LiDAR cut an upright object.
 
     Args:
         least, most: Number of planes over the cloud's height, drawn between them evenly in its logarithm.
@@ -192,12 +172,12 @@ class ScanLines(Augmentation):
             return points
         height = points[:, 1]
         low, extent = float(height.min()), max(float(np.ptp(height)), 1e-6)
-        return _onto_others(points, ((height - low) / extent * number + offset) % 1.0 > self.thickness, rng)
+        return _remaining(points, ((height - low) / extent * number + offset) % 1.0 <= self.thickness)
 
 
 @dataclass(frozen=True)
 class Sparsen(Augmentation):
-    """Keep a number of points drawn from [least, all] evenly in its logarithm; the others go onto those: far objects have few returns."""
+    """Keep a number of points drawn from [least, all] evenly in its logarithm: far objects have few returns."""
 
     least: int = 12
     probability: float = 0.5
@@ -212,19 +192,16 @@ class Sparsen(Augmentation):
         if place >= self.probability or len(points) <= self.least:
             return points
         number = round(self.least * (len(points) / self.least) ** share)
-        dropped = np.ones(len(points), dtype=bool)
-        dropped[rng.choice(len(points), number, replace=False)] = False
-        return _onto_others(points, dropped, rng)
+        kept = np.zeros(len(points), dtype=bool)
+        kept[rng.choice(len(points), number, replace=False)] = True
+        return _remaining(points, kept)
 
 
-def _onto_others(points: Cloud, dropped: NDArray[np.bool_], rng: np.random.Generator) -> Cloud:
-    """Put points onto random ones of those that stay; encoders count equal points once. All stay where none would."""
-    kept = np.flatnonzero(~dropped)
-    if not len(kept):
+def _remaining(points: Cloud, kept: NDArray[np.bool_]) -> Cloud:
+    """Centre and scale the points that stay. All stay as they are where these would have no extent."""
+    if kept.all() or not kept.any() or not np.ptp(points[kept], axis=0).any():
         return points
-    changed = points.copy()
-    changed[dropped] = points[kept[rng.integers(len(kept), size=int(dropped.sum()))]]
-    return changed
+    return unit_sphere(torch.from_numpy(points[kept])).numpy()
 
 
 def draw_distances(rng: np.random.Generator, low: float = 0.9, high: float = 1.1, count: int = 2) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from clip2x.data.images import cut
-from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.samplers import SampleKey
 from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.miniworld.captions import SCENE_TEMPLATES, compose_caption
 from clip2x.miniworld.detections import BoxNoise, wrong_box
@@ -58,8 +58,8 @@ class CaptionedBoxes(Dataset[CaptionedSample]):
         return len(self.box_px)
 
     def __getitem__(self, key: SampleKey | int) -> CaptionedSample:
-        index, epoch = key_parts(key)
-        return self.sample(index, np.random.default_rng([self.seed, epoch, index, 1]))
+        key = SampleKey.of(key)
+        return self.sample(key.index, key.generator(self.seed, 1))
 
     def draw(self, rng: np.random.Generator) -> CaptionedSample:
         """Draw any box, one of a rare class rather than one of a common class, and what is shown of it."""

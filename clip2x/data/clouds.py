@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from clip2x.data.augmentations import Augmentation, augment
 from clip2x.data.base import without_classes
 from clip2x.data.readers import open_dataset
-from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.samplers import SampleKey
 from clip2x.data.transforms import choose_points
 from clip2x.errors import InputError
 from clip2x.geometry import unit_sphere
@@ -22,7 +23,7 @@ from clip2x.types import PointSample
 
 
 class LabelledClouds(Dataset[PointSample]):
-    """The objects of a split with augmentation: points, rotation and so on are drawn anew in every epoch, as functions of (seed, epoch, index).
+    """The objects of a split with augmentation: points, rotation and so on are drawn anew in every epoch, as functions of (seed, epoch, index, draw).
 
     Args:
         root: The data root.
@@ -62,14 +63,14 @@ class LabelledClouds(Dataset[PointSample]):
         return len(self.data)
 
     def __getitem__(self, key: SampleKey | int) -> PointSample:
-        index, epoch = key_parts(key)
-        sample = self.data[index]
-        rng = np.random.default_rng([self.seed, epoch, index, 1])  # 1: no other draw has this key
-        points = sample["points"]
+        key = SampleKey.of(key)
+        sample = self.data[key.index]
+        rng = key.generator(self.seed, 1)  # 1: no other draw has this key
+        points = sample["points"][: sample.get("counted_points", len(sample["points"]))]  # those behind them are repeated ones
         if len(points) > self.num_points:
             points = unit_sphere(torch.from_numpy(choose_points(points.numpy(), self.num_points, rng)))
-        changed = augment(points.numpy(), self.augmentations, rng)
-        return PointSample(points=torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32)), label=sample["label"], index=index)
+        changed = choose_points(augment(points.numpy(), self.augmentations, rng), self.num_points, rng)
+        return PointSample(points=torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32)), label=sample["label"], index=key.index)
 
 
 class JoinedDatasets(Dataset[Any]):
@@ -98,8 +99,8 @@ class JoinedDatasets(Dataset[Any]):
         return int(self.starts[-1])
 
     def __getitem__(self, key: SampleKey | int) -> Any:
-        index, epoch = key_parts(key)
-        which = int(np.searchsorted(self.starts, index, side="right")) - 1
-        inside = int(index - self.starts[which])
-        sample = self.parts[which][SampleKey(inside, epoch) if isinstance(key, SampleKey) else inside]
-        return {**sample, "index": index} if "index" in sample else sample
+        whole = SampleKey.of(key)
+        which = int(np.searchsorted(self.starts, whole.index, side="right")) - 1
+        inside = replace(whole, index=int(whole.index - self.starts[which]))
+        sample = self.parts[which][inside if isinstance(key, SampleKey) else inside.index]
+        return {**sample, "index": whole.index} if "index" in sample else sample

@@ -14,6 +14,7 @@ from clip2x.data.base import PointCloudDataset
 from clip2x.data.clouds import JoinedDatasets
 from clip2x.data.faults import POLICIES, BadSampleLog, ReplacingDataset, collate
 from clip2x.data.frame_loading import LoadedFrames
+from clip2x.data.named_sets import open_datasets
 from clip2x.data.readers import open_dataset, open_frames
 from clip2x.data.samplers import ExactSampler, GlobalBatchSampler
 from clip2x.errors import InputError
@@ -33,6 +34,7 @@ class Clip2xDataModule(LightningDataModule):
         train, val: Classes that are built on `root` and `seed`; a list of them is read as one data set.
         watch: Data sets by `manifest/variant/split` that a training stage evaluates beside `val` and logs; nothing is chosen by them.
         test: Data sets by `manifest/variant/split`; each gets a loader.
+        missing: What to do about test sets that are not below `root`: `raise` stops, `skip` leaves them out and says so, see `open_datasets`.
         frames: Data sets of scene frames by `manifest/variant/split` that the subcommand predict goes through; `batch_size` then counts frames.
         sweeps, depth: Of frames, see `readers.open_frames`.
         val_every_epochs: Validate every so many passes over the training data, in the place of the trainer's `val_check_interval`.
@@ -57,6 +59,7 @@ class Clip2xDataModule(LightningDataModule):
                  frames: list[str] | None = None, sweeps: int = 1, depth: str = "raw", val_every_epochs: float | None = None,
                  batch_size: int = 32, batch_size_per_device: int | None = None, num_workers: int = 0, prefetch: int = 2,
                  num_points: int = 1024, sampler: str = "random", up: str | None = None, crops: int | None = None, others: bool = False,
+                 missing: str = "raise",
                  limit: int | None = None, balance: float = 0.0, on_bad_sample: str = "raise", max_bad_share: float = 0.01,
                  cache: Path | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -76,13 +79,15 @@ class Clip2xDataModule(LightningDataModule):
         self.on_bad_sample, self.max_bad_share = on_bad_sample, max_bad_share
         self._train, self._val, self._watch, self._test, self.val_every_epochs = train, val, watch or [], test or [], val_every_epochs
         self._options: dict[str, Any] = {"num_points": num_points, "sampler": sampler, "up": up, "limit": limit, "cache": cache, "seed": seed}
-        self.crops, self.others = crops, others
+        self.crops, self.others, self.missing = crops, others, missing
+        self._named_tests, self.missing_sets = list(self._test), dict[str, str]()
         self._frames, self.sweeps, self.depth = frames or [], sweeps, depth
         self.frame_set: LoadedFrames | None = None
         self.val_set: Dataset[Any] | None = None
         self.watch_sets: list[PointCloudDataset] = []
         self.test_sets: list[PointCloudDataset] = []
         self.bad_samples: dict[str, BadSampleLog] = {}
+        self.counts_epochs = False  # whether a length or an interval is a number of passes over as many samples as there are when it is set up
 
     def setup(self, stage: str) -> None:
         """Open what the stage reads."""
@@ -100,8 +105,9 @@ class Clip2xDataModule(LightningDataModule):
         if stage == "test":
             if not self._test:
                 raise InputError("data.test is empty; name at least one data set, e.g. --data.test '[modelnet10/off/test]'.")
-            self.test_sets = [open_dataset(name, self.root, crops=self.crops, others=self.others, **self._options) for name in self._test]
-
+            options = {"crops": self.crops, "others": self.others, **self._options}
+            found, self.missing_sets = open_datasets(self._named_tests, self.root, self.missing, **options)
+            self._test, self.test_sets = list(found), list(found.values())
         if stage == "predict":
             if not self._frames:
                 raise InputError("data.frames is empty; name at least one set of frames, e.g. --data.frames '[nuscenes/v1.0-mini/mini_train]'.")
@@ -172,6 +178,7 @@ class Clip2xDataModule(LightningDataModule):
             InputError: If neither limit is set, or another one would end or restart the loader in a way that nobody means.
         """
         trainer = self._trainer()
+        self.counts_epochs = trainer.max_epochs not in (None, -1) or self.val_every_epochs is not None
         if trainer.max_epochs not in (None, -1):
             batches = len(cast(Sized, self.train_set)) // self.global_batch_size
             steps = max(1, trainer.max_epochs * batches // trainer.accumulate_grad_batches)

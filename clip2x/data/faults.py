@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence, Sized
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from torch.utils.data import Dataset, default_collate
 
-from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.samplers import SampleKey
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 
 POLICIES = ("raise", "skip")
@@ -40,12 +40,12 @@ class ReplacingDataset(Dataset[Any]):
         return len(cast(Sized, self.data))
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
-        first, epoch = key_parts(key)
+        first = SampleKey.of(key)
         bad: list[BadSample] = []
         for attempt in range(min(ATTEMPTS, len(self))):
-            index = (first + attempt) % len(self)
+            index = (first.index + attempt) % len(self)
             try:
-                sample = self.data[SampleKey(index, epoch) if isinstance(key, SampleKey) else index]
+                sample = self.data[replace(first, index=index) if isinstance(key, SampleKey) else index]
             except REPORTED as error:
                 bad.append(BadSample(index, " ".join(str(error).split())))
                 continue

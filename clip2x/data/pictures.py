@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from clip2x.data.captioned_boxes import CaptionedBoxes
 from clip2x.data.clouds import JoinedDatasets
-from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.samplers import SampleKey
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.miniworld.captions import compose_caption
 from clip2x.types import CaptionedSample
@@ -66,11 +66,11 @@ class CaptionedPictures(Dataset[CaptionedSample]):
         return len(self.images) * int(self.num_views)
 
     def __getitem__(self, key: SampleKey | int) -> CaptionedSample:
-        index, epoch = key_parts(key)
-        rng = np.random.default_rng([self.seed, epoch, index])
+        key = SampleKey.of(key)
+        rng = key.generator(self.seed)
         if self.boxes is not None and rng.random() < self.scene_share:
             return self.boxes.draw(rng)
-        item, view = divmod(index, self.num_views)
+        item, view = divmod(key.index, self.num_views)
         class_id, colour_id = int(self.class_id[item]), int(self.colour_id[item])
         caption, with_colour = compose_caption(self.class_names[class_id], self.colours[colour_id], rng)
         pixels: NDArray[np.uint32] = self.images[item, view].view(np.uint32)[..., 0]

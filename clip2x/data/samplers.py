@@ -15,15 +15,34 @@ from clip2x.errors import InputError
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Asks a training data set for a sample: its index, and the epoch that its random draws depend on."""
+    """Asks a training data set for a sample: its index, and what its random draws depend on besides: the epoch, and how often the sample came in that
+    epoch before (balanced sampling takes some several times).
+    """
 
     index: int
     epoch: int
+    draw: int = 0
+
+    @classmethod
+    def of(cls, key: SampleKey | int) -> SampleKey:
+        """Complete a bare index: the first draw of epoch 0."""
+        return key if isinstance(key, SampleKey) else cls(int(key), 0)
+
+    def generator(self, seed: int, purpose: int = 0) -> np.random.Generator:
+        """Make the generator of this sample's draws; `purpose` tells those of several data sets apart."""
+        numbers = [seed, self.epoch, self.index]
+        if self.draw:
+            return np.random.default_rng([*numbers, purpose, self.draw])
+        return np.random.default_rng([*numbers, purpose] if purpose else numbers)
 
 
-def key_parts(key: SampleKey | int) -> tuple[int, int]:
-    """Take a key apart into index and epoch; a bare index belongs to epoch 0."""
-    return (key.index, key.epoch) if isinstance(key, SampleKey) else (int(key), 0)
+def times_before(values: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Count for every value, (N,), how often it stands before."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    counts = np.empty(len(values), dtype=np.int64)
+    counts[order] = np.arange(len(values)) - np.searchsorted(ordered, ordered, side="left")
+    return counts
 
 
 def balanced_order(labels: NDArray[np.integer[Any]], strength: float, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -86,6 +105,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         steps_per_epoch = self.num_samples // self.batch_size
         share = self.batch_size // self.world_size
         epoch, order = -1, np.zeros(0, dtype=np.int64)
+        draws = order
         for step in range(self.start_step, self.num_steps):
             if step // steps_per_epoch != epoch:
                 epoch = step // steps_per_epoch
@@ -93,8 +113,10 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
                 order = rng.permutation(self.num_samples)
                 if self.labels is not None and self.balance > 0:
                     order = balanced_order(self.labels, self.balance, rng)
+                draws = times_before(order)
             first = step % steps_per_epoch * self.batch_size + self.rank * share
-            yield [SampleKey(int(index), epoch) for index in order[first : first + share]]
+            chosen = slice(first, first + share)
+            yield [SampleKey(int(index), epoch, int(draw)) for index, draw in zip(order[chosen], draws[chosen], strict=True)]
 
 
 class ExactSampler(Sampler[int]):

@@ -136,9 +136,9 @@ class ScanObjectNN(PointCloudDataset):
             raise BadFileError(f"{self.folder / entry.key}: {error}") from None
         return np.ascontiguousarray(choose_points(whole, self.num_points, rng, self.sampler), dtype=np.float32)
 
-    def normalised(self, points: torch.Tensor) -> torch.Tensor:
+    def normalised(self, points: torch.Tensor, counted_points: int | None = None) -> torch.Tensor:
         """Centre and scale the chosen points, unless all points of the file were."""
-        return points if self.normalise == "before" else super().normalised(points)
+        return points if self.normalise == "before" else super().normalised(points, counted_points)
 
     def _read_contents(self, name: str) -> Contents:
         """Read the labels and check the form of one file.

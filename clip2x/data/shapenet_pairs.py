@@ -22,7 +22,7 @@ from clip2x.data.base import PublishedData, without_classes
 from clip2x.data.entries import EntryTable
 from clip2x.data.feature_store import ImageFeatures
 from clip2x.data.images import read_image
-from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.samplers import SampleKey
 from clip2x.data.shapenet import Model, ShapeNet, listed_models, names_in
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.manifest import Manifest, Variant
@@ -158,11 +158,12 @@ class ShapeNetPairs(Dataset[PairSample]):
         return len(self.entries)
 
     def __getitem__(self, key: SampleKey | int) -> PairSample:
-        index, epoch = key_parts(key)
+        key = SampleKey.of(key)
+        index = key.index
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside of {len(self)} samples")
         entry = self.entries[index]
-        rng = np.random.default_rng([self.seed, epoch, index])
+        rng = key.generator(self.seed)
         drawn = int(rng.integers(self.views))  # drawn in any case, so that a fixed view changes nothing else
         view = drawn if self.view is None else self.view
         distance = torch.from_numpy(draw_distances(rng, *self.distance_range))

@@ -66,18 +66,16 @@ class ShotSource:
         chosen: list[int] = draw_shots(self.data.entries, int(shots), self.data.class_names, seed).tolist()
         return chosen
 
-    def draw(self, shots: Shots, seed: int) -> tuple[Float[Tensor, "N P 3"], Int64[Tensor, " N"]]:
-        """Choose and read, see `positions` and `read`."""
-        return self.read(self.positions(shots, seed))
-
-    def read(self, positions: Sequence[int]) -> tuple[Float[Tensor, "N P 3"], Int64[Tensor, " N"]]:
-        """Read clouds, unit sphere, object frame, and their labels.
+    def read(self, positions: Sequence[int]) -> tuple[Float[Tensor, "N P 3"], Int64[Tensor, " N"], Int64[Tensor, " N"]]:
+        """Read clouds, unit sphere, object frame, their labels, and how many points of each are its own, others being repeated (`thin_out`).
 
         Raises:
             BadFileError: If one cannot be read.
         """
         samples = [self.data[position] for position in positions]
-        return torch.stack([sample["points"] for sample in samples]), torch.tensor([sample["label"] for sample in samples])
+        points = torch.stack([sample["points"] for sample in samples])
+        real = [min(sample.get("counted_points", points.shape[1]), points.shape[1]) for sample in samples]
+        return points, torch.tensor([sample["label"] for sample in samples]), torch.tensor(real)
 
 
 def _check_shots(shots: Sequence[Shots]) -> None:

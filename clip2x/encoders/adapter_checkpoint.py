@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from clip2x.adapters import build_adapter
-from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_clip, require_complete, require_layout, shapes_of
+from clip2x.encoders.checkpoint_parts import (
+    CLIP_KEYS,
+    carried_clip,
+    describe_clip,
+    joined_mined,
+    require_complete,
+    require_layout,
+    shapes_of,
+)
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import ClipWeights, read_weights, save_clip_file
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, depth_encoder_of
@@ -149,9 +157,9 @@ def towers_facts(clip: ClipTowers, depth: DepthCheckpoint, points: PointCheckpoi
 
 
 def mined_by(depth: DepthCheckpoint, points: PointCheckpoint | None, paths: Sequence[str]) -> dict[str, Any]:
-    """Say which frames the encoders of some paths were trained on, as checkpoints state it (`mined`)."""
-    own = depth.about.get("mined") or {} if DEPTH in paths else {}
-    return {**own, **(points.about.get("mined") or {} if points is not None and POINTS in paths else {})}
+    """Say which frames the encoders of some paths were trained on or chosen by, as checkpoints state it (`mined`)."""
+    return joined_mined(depth.about.get("mined") if DEPTH in paths else None,
+                        points.about.get("mined") if points is not None and POINTS in paths else None)
 
 
 def gate_start(depth: DepthCheckpoint, points: PointCheckpoint | None, paths: Sequence[str]) -> list[float]:

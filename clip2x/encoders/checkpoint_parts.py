@@ -91,6 +91,22 @@ def require_complete(about: Mapping[str, Any], path: str | Path, *, needed: Sequ
         raise CheckpointMismatchError(f"{path}: was made for clouds with {encoder['up']} up; this version knows y up only.")
 
 
+def joined_mined(*several: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    """Join what several checkpoints or sources say of the frames that they were trained on or chosen by (`mined`).
+
+    Returns:
+        Data set -> `frames`, the sum, in which a frame that two of them know counts twice; `scenes`, the recordings of all, None where one of them
+        does not list them.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, facts in [item for mined in several for item in (mined or {}).items()]:
+        known = found.setdefault(name, {"frames": 0, "scenes": []})
+        scenes = (known["scenes"], facts.get("scenes"))
+        found[name] = {"frames": known["frames"] + facts["frames"],
+                       "scenes": None if scenes[0] is None or scenes[1] is None else sorted({*scenes[0], *scenes[1]})}
+    return dict(sorted(found.items()))
+
+
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Map each weight's name to its shape."""
     return {name: tuple(tensor.shape) for name, tensor in state.items()}

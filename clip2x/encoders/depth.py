@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -121,12 +121,16 @@ class SampledViewEncoder(nn.Module):
                              f"got {num_sampled} and {distance_range}.")
         self.encoder, self.num_sampled, self.distance_range, self.embed_dim = encoder, num_sampled, distance_range, encoder.embed_dim
 
-    def forward(self, points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B E"]:
-        """Embed clouds (unit sphere, object frame); the views of a training step are drawn from the global generator."""
+    def draw_cameras(self, batch: int, generator: torch.Generator | None = None) -> tuple[Int64[Tensor, "B K"], Float[Tensor, "B K"]]:
+        """Draw views and distances of the clouds of a training step, on the CPU; by the global generator if none is given."""
+        low, high = self.distance_range
+        view = torch.rand(batch, self.encoder.num_views, generator=generator).argsort(dim=1)[:, : self.num_sampled]
+        return view, low + (high - low) * torch.rand(batch, self.num_sampled, generator=generator)
+
+    def forward(self, points: Float[Tensor, "B N 3"], cameras: tuple[Tensor, Tensor] | None = None) -> Float[Tensor, "B E"]:
+        """Embed clouds (unit sphere, object frame); `cameras` of a training step: see `draw_cameras`, which is asked if there are none."""
         if not self.training:
             return pool_view_features(self.encoder(points).float())
-        batch, (low, high) = len(points), self.distance_range
-        view = torch.rand(batch, self.encoder.num_views).argsort(dim=1)[:, : self.num_sampled].to(points.device)
-        distance = (low + (high - low) * torch.rand(batch, self.num_sampled)).to(points.device)
+        view, distance = (values.to(points.device) for values in cameras or self.draw_cameras(len(points)))
         pictures = [self.encoder.draw.of_one_view(points, view[:, place], distance[:, place, None]) for place in range(self.num_sampled)]
         return pool_view_features(self.encoder.encode_views(torch.cat(pictures, dim=1)).float())

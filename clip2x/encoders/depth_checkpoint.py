@@ -19,7 +19,8 @@ from clip2x.errors import CheckpointMismatchError
 from clip2x.manifest import load_manifest
 
 STAGE = "pretrain_depth"
-TOWER_PREFIXES = ("depth.", "depth_encoder.tower.visual.")  # of our safetensors, of Lightning's files
+TOWER_PREFIXES = (  # of our safetensors, of Lightning's files of pretrain-depth and tune-depth
+    "depth.", "depth_encoder.tower.visual.", "point_encoder.encoder.tower.visual.")
 NEEDED = (*CLIP_KEYS, "encoder", "scale", "ensemble")
 NEEDED_OF_ENCODER = ("views", "point_radius", "num_points", "up", "pooling")
 OFFICIAL_MODEL = "ViT-B-32-quickgelu"

@@ -11,7 +11,7 @@ from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import DepthViewEncoder
 from clip2x.encoders.points import PointEncoder
 from clip2x.errors import InputError
-from clip2x.geometry import thin_out, unit_sphere
+from clip2x.geometry import points_of_encoder
 
 DEPTH, CLIP, POINTS = "depth", "clip", "points"  # paths, in this order
 
@@ -23,7 +23,7 @@ class DualPathEncoder(nn.Module):
         depth: CLIP2Point's encoder; its pictures serve both towers.
         clip: The CLIP of its training; it stays its holder's, who moves it to a device.
         points: CLIP2's encoder as a third path (ours); its embedding counts as a path of one view.
-        num_points: Points of a cloud that the point encoder is given, see `thin_out`.
+        num_points: Points of a cloud that the point encoder is given, see `points_of_encoder`.
 
     Attributes:
         paths: Their names. num_views: of each.
@@ -51,7 +51,7 @@ class DualPathEncoder(nn.Module):
         grey = self.depth.draw(points)
         features = [self.depth.encode_views(grey).float(), self._untouched[0].encode_views(grey).float()]
         if self.points is not None:
-            features.append(self.points(unit_sphere(thin_out(points, self.num_points, num_real))).float()[:, None])
+            features.append(self.points(points_of_encoder(points, self.num_points, num_real)).float()[:, None])
         return features
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +22,7 @@ from clip2x.encoders.points import PointEncoder
 from clip2x.errors import CheckpointMismatchError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.methods import CLIP2, CLIP2POINT, Method, point_method, tuned_method
+from clip2x.geometry import points_of_encoder
 from clip2x.manifest import Manifest
 
 
@@ -35,6 +36,7 @@ class FrozenEncoder(nn.Module):
     Attributes:
         title: `CLIP2` or `CLIP2Point`.
         points: The point encoder; None for a depth encoder.
+        num_points: Points of a cloud that a point encoder is given, see `points_of_encoder`; None for a depth encoder, which sees all.
         method: Zero-shot recognition with it alone, at position 0 of the cosines.
         scale: Factor on its cosines before a softmax.
 
@@ -61,6 +63,7 @@ class FrozenEncoder(nn.Module):
             self.encoder = depth_encoder_of(self.checkpoint, clip)
             method = tuned_method(CLIP2POINT, self.checkpoint, self.encoder.draw, 0, "")
             self.title, self.method = CLIP2POINT, replace(method, gain_over=None)
+        self.num_points = None if self.points is None else int(self.checkpoint.about["encoder"]["num_points"])
         self.precision, self.scale = clip.precision, float(self.checkpoint.about["scale"])
 
     @property
@@ -73,10 +76,14 @@ class FrozenEncoder(nn.Module):
         device = next(self.encoder.parameters()).device
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
-    def forward(self, points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B E"]:
-        """Embed clouds (unit sphere, object frame) as unit vectors, float32."""
+    def points_of(self, points: Float[Tensor, "B N 3"], num_real: Int64[Tensor, " B"] | None = None) -> Float[Tensor, "B M 3"]:
+        """Take what the encoder sees of clouds; `num_real`: see `thin_out`."""
+        return points if self.num_points is None else points_of_encoder(points, self.num_points, num_real)
+
+    def forward(self, points: Float[Tensor, "B N 3"], num_real: Int64[Tensor, " B"] | None = None) -> Float[Tensor, "B E"]:
+        """Embed clouds (unit sphere, object frame) as unit vectors, float32; `num_real`: see `thin_out`."""
         with self.autocast():
-            features = self.encoder(points).float()
+            features = self.encoder(self.points_of(points, num_real)).float()
         with torch.autocast(points.device.type, enabled=False):
             if self.points is None:
                 return pool_view_features(features, self.checkpoint.about["encoder"]["pooling"])

@@ -31,7 +31,7 @@ from clip2x.evaluation.methods import (
     views_protocol,
     with_crop,
 )
-from clip2x.geometry import thin_out, unit_sphere
+from clip2x.geometry import points_of_encoder
 from clip2x.projections import PointClipV2Views, PointClipViews
 
 PROJECTIONS = {"pointclip": ("PointCLIP projection", PointClipViews), "pointclip-v2": ("PointCLIP V2 projection", PointClipV2Views)}
@@ -154,7 +154,7 @@ class Ladder(nn.Module):
                 embeds.append(pool_view_features(encoder.encode_views(grey).float(), pooling))  # type: ignore[operator]
                 pictures[title] = grey
         if self.point_encoder is not None:
-            own = unit_sphere(thin_out(points, self.num_points, num_real))
+            own = points_of_encoder(points, self.num_points, num_real)
             embeds.append(functional.normalize(self.point_encoder(own).float(), dim=-1))
         if self.adapted is not None:
             embeds.append(self.adapted(points, num_real))

@@ -11,9 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clip2x.encoders.adapter_checkpoint import AdapterCheckpoint
+from clip2x.encoders.checkpoint_parts import joined_mined
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint
 from clip2x.encoders.point_checkpoint import PointCheckpoint
+from clip2x.evaluation.metrics import plain_name
 
 CLIP2POINT, WITH_PROXIES, CLIP2, CROP = "CLIP2Point", "CLIP2Point + proxies", "CLIP2", "CLIP image crop"
 ADAPTED = "GDPA (supervised)"
@@ -30,6 +32,7 @@ class Method:
     scale: factor on the scores before a softmax.
     needs_image: it is evaluated on objects with a picture only; `uses_image`: data sets without pictures have no such line.
     mined: see `transduction.mined_frames`, of all its checkpoints.
+    unseen: names that were kept out of the training of all its checkpoints; None without a checkpoint.
     """
 
     name: str
@@ -41,11 +44,18 @@ class Method:
     needs_image: bool = False
     uses_image: bool = False
     mined: Mapping[str, Any] = field(default_factory=dict)
+    unseen: tuple[str, ...] | None = None
 
 
 def sum_of_cosines(cosines: Float[Tensor, "N P C"], factors: Mapping[int, float]) -> Float[Tensor, "N C"]:
     """Add factor x cosine over the encoders that `factors` names by position; the others are not looked at."""
     return torch.stack([factor * cosines[:, position] for position, factor in factors.items()]).sum(dim=0)
+
+
+def points_seen(method: Method, num_points: int) -> int | None:
+    """Say how many points of a cloud its point encoder sees: as many as in its training, or all where clouds have less; None without one."""
+    own = method.protocol.get("num_points_of_encoder")
+    return None if own is None else min(int(own), num_points)
 
 
 def views_protocol(encoder: str, draw: Any, projection: str, **said: Any) -> dict[str, Any]:
@@ -65,7 +75,8 @@ def protocol(encoder: str, **said: Any) -> dict[str, Any]:
 def tuned_method(title: str, checkpoint: DepthCheckpoint, draw: Any, position: int, baseline: str, step_over: str | None = None) -> Method:
     """A depth encoder alone: CLIP2Point, or one that was tuned on triplets too."""
     return Method(f"{title} r={draw.point_radius}", {position: 1.0}, views_protocol(title, draw, "clip2point", **_said(title, checkpoint, draw)),
-                  gain_over=baseline, step_over=step_over, scale=float(checkpoint.about["scale"]), mined=_mined(checkpoint))
+                  gain_over=baseline, step_over=step_over, scale=float(checkpoint.about["scale"]), mined=_mined(checkpoint),
+                  unseen=_unseen(checkpoint))
 
 
 def tuned_sum(checkpoint: DepthCheckpoint, draw: Any, tuned: int, untouched: int, baseline: str) -> Method:
@@ -77,7 +88,7 @@ def tuned_sum(checkpoint: DepthCheckpoint, draw: Any, tuned: int, untouched: int
             "factors_from": "the checkpoint: " + ("fitted in its validation" if fitted else "not fitted")}
     return Method(f"CLIP2Point + CLIP r={draw.point_radius}", {tuned: factors["CLIP2Point"], untouched: factors["CLIP"]},
                   views_protocol("CLIP2Point + CLIP", draw, "clip2point", **said), gain_over=baseline,
-                  step_over=f"{CLIP2POINT} r={draw.point_radius}", mined=_mined(checkpoint))
+                  step_over=f"{CLIP2POINT} r={draw.point_radius}", mined=_mined(checkpoint), unseen=_unseen(checkpoint))
 
 
 def crop_method(clip: ClipTowers, position: int) -> Method:
@@ -90,7 +101,7 @@ def crop_method(clip: ClipTowers, position: int) -> Method:
 def point_method(checkpoint: PointCheckpoint, position: int, gain_over: str | None, step_over: str | None) -> Method:
     """CLIP2's point encoder alone."""
     return Method(CLIP2, {position: 1.0}, protocol(CLIP2, **_of_points(checkpoint)), gain_over=gain_over, step_over=step_over,
-                  scale=float(checkpoint.about["scale"]), mined=_mined(checkpoint))
+                  scale=float(checkpoint.about["scale"]), mined=_mined(checkpoint), unseen=_unseen(checkpoint))
 
 
 def point_and_depth(points: PointCheckpoint, depth: DepthCheckpoint, draw: Any, positions: tuple[int, int], depth_method: str) -> Method:
@@ -100,15 +111,19 @@ def point_and_depth(points: PointCheckpoint, depth: DepthCheckpoint, draw: Any, 
     """
     fitted = points.about.get("ensemble")
     if fitted is not None and fitted["depth_checkpoint_sha256"] == depth.sha256:
-        factors, source = {CLIP2: float(fitted["points"]), CLIP2POINT: float(fitted["depth"])}, "the point checkpoint: fitted in its validation"
+        factors = {CLIP2: float(fitted["points"]), CLIP2POINT: float(fitted["depth"])}
+        seen = fitted.get("num_points")  # files from before this was stated lack it
+        source = "the point checkpoint: fitted in its validation" + (f", where both saw {seen:,} points of a cloud" if seen else "")
     else:
         factors = {CLIP2: float(points.about["scale"]), CLIP2POINT: float(depth.about["scale"])}
         source = "each checkpoint's own scale; the sum was not fitted"
     depth_said, point_said = _said(CLIP2POINT, depth, draw), _of_points(points)
-    said = {**depth_said, **point_said, "notes": [*depth_said["notes"], *point_said["notes"]], "factors": factors, "factors_from": source}
+    said = {**depth_said, **point_said, "notes": [*depth_said["notes"], *point_said["notes"]], "factors": factors, "factors_from": source,
+            "selected_on": "; ".join(f"{title}: {part['selected_on'] or 'not stated'}"
+                                     for title, part in ((CLIP2, point_said), (CLIP2POINT, depth_said)))}
     return Method(f"{CLIP2} + {CLIP2POINT}", dict(zip(positions, factors.values(), strict=True)),
                   views_protocol(f"{CLIP2} + {CLIP2POINT}", draw, "clip2point", **said), gain_over=CLIP2, step_over=depth_method,
-                  mined={**_mined(depth), **_mined(points)})
+                  mined=joined_mined(_mined(depth), _mined(points)), unseen=_unseen(points, depth))
 
 
 def adapted_method(checkpoint: AdapterCheckpoint, position: int, gain_over: str) -> Method:
@@ -119,7 +134,8 @@ def adapted_method(checkpoint: AdapterCheckpoint, position: int, gain_over: str)
              *(f"{ADAPTED}: {note}" for note in about.get("notes") or [])]
     said = protocol(ADAPTED, projection="clip2point", views=views["views"], point_radius=views["point_radius"], notes=notes,
                     depth_checkpoint_sha256=about.get("depth_checkpoint_sha256"), selected_on=about.get("selected_on"))
-    return Method(ADAPTED, {position: 1.0}, said, gain_over=gain_over, scale=float(about["scale"]), mined=dict(about.get("mined") or {}))
+    return Method(ADAPTED, {position: 1.0}, said, gain_over=gain_over, scale=float(about["scale"]), mined=dict(about.get("mined") or {}),
+                  unseen=())
 
 
 def with_crop(method: Method, clip: ClipTowers, position: int) -> Method:
@@ -131,7 +147,7 @@ def with_crop(method: Method, clip: ClipTowers, position: int) -> Method:
             "factors_from": f"{method.protocol['factors_from'] or 'the point checkpoint: its scale'}; of the picture CLIP's logit scale, not fitted"}
     factors = dict(zip(method.factors, named.values(), strict=True))
     return Method(f"{method.name} + image crop", {**factors, position: clip.logit_scale}, said, gain_over=method.name, step_over=CROP,
-                  uses_image=True, mined=method.mined)
+                  uses_image=True, mined=method.mined, unseen=method.unseen)
 
 
 def _of_points(checkpoint: PointCheckpoint) -> dict[str, Any]:
@@ -157,6 +173,12 @@ def _notes(title: str, checkpoint: DepthCheckpoint, views: str) -> list[str]:
     if views != about["encoder"]["views"]:
         notes.append(f"{start} trained on {about['encoder']['views']}, evaluated on {views}.")
     return notes
+
+
+def _unseen(first: DepthCheckpoint | PointCheckpoint, *others: DepthCheckpoint | PointCheckpoint) -> tuple[str, ...]:
+    """List the names that were kept out of the training of all of them."""
+    lists = [{plain_name(name) for name in checkpoint.about.get("unseen_names") or ()} for checkpoint in others]
+    return tuple(name for name in first.about.get("unseen_names") or () if all(plain_name(name) in known for known in lists))
 
 
 def _mined(checkpoint: DepthCheckpoint | PointCheckpoint) -> dict[str, Any]:

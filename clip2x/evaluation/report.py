@@ -41,9 +41,8 @@ def print_results(results: list[dict[str, Any]], *, profile: str, note: str) -> 
          [[_gain(gain) for gain in (row["gain"], row["step"]) if gain] for row in results])
     show("class mean over some names apart; all names compete", ["apart", "n", "others", "n"],
          [[_apart(row["apart"])] if row["apart"] else [] for row in results])
-    for line in dict.fromkeys(f"{_title(row)}: apart are {', '.join(row['apart']['names'])} ({row['protocol']['apart_from']})"
-                              for row in results if row["apart"]):
-        print(f"{profile}: {line}")
+    for line, methods in _apart_lines(results).items():
+        print(f"{profile}: {line}: {', '.join(methods)}")
     show("class mean over a group of classes, where all names compete, and where these alone do",
          ["group", "n", "classes", "class\nmean", "alone", "chance\nalone"],
          [[_group(title, group) for title, group in (row.get("groups") or {}).items()] for row in results])
@@ -63,7 +62,7 @@ def print_results(results: list[dict[str, Any]], *, profile: str, note: str) -> 
         classes = ", ".join(f"{name} {_percent(value)}" for name, value in row["per_class"].items() if value is not None)
         print(f"{profile}: {_title(row)}, {row['method']}: {classes}")
     if any(row["protocol"].get("transductive") for row in results):
-        print(f"{MARK} transductive: the method was trained on what was mined from frames of this test set")
+        print(f"{MARK} transductive: the method was trained on, or chosen by, what was mined from frames of this test set")
     for line in dict.fromkeys(_data_note(row) for row in results):
         print(f"note: {line}")
     for line in dict.fromkeys(note for row in results for note in row["protocol"]["notes"]):
@@ -146,6 +145,15 @@ def _none_of_these(found: dict[str, Any]) -> list[str]:
 
 def _apart(apart: dict[str, Any]) -> list[str]:
     return [_percent(apart["class_mean"]), str(apart["num_samples"]), _percent(apart["rest_class_mean"]), str(apart["rest_num_samples"])]
+
+
+def _apart_lines(results: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Say which names are apart, and why, with the methods that this is said of."""
+    found: dict[str, list[str]] = {}
+    for row in (row for row in results if row["apart"]):
+        line = f"{_title(row)}: apart are {', '.join(row['apart']['names'])} ({row['protocol']['apart_from']})"
+        found.setdefault(line, []).append(row["method"])
+    return found
 
 
 def _percent(share: float | None) -> str:

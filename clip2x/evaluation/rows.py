@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,13 +14,13 @@ from clip2x.data.base import PointCloudDataset
 from clip2x.errors import InputError
 from clip2x.evaluation.bootstrap import Resampling
 from clip2x.evaluation.breakdowns import breakdown, point_bins, range_bins
-from clip2x.evaluation.methods import Method, sum_of_cosines
+from clip2x.evaluation.methods import Method, points_seen, sum_of_cosines
 from clip2x.evaluation.metrics import apart_metrics, classification_metrics, group_metrics, paired_gain
 from clip2x.evaluation.none_of_these import none_of_these
 from clip2x.evaluation.transduction import mined_frames
 
 UNKNOWN = "words unseen by CLIP"
-MINED = "frames of this test set were mined for the training of this method: transductive, its figures are not those of unseen frames"
+MINED = "frames of this test set were mined for training or choosing this method: transductive, its figures are not those of unseen frames"
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,10 @@ class SetScores:
 class Naming:
     """What names are reported by themselves.
 
-    apart, apart_from: names, and what they are. unknown: names with a word that the CLIP at hand never saw in training.
+    apart: by method, names and what they are. unknown: names with a word that the CLIP at hand never saw in training.
     """
 
-    apart: Sequence[str] = ()
-    apart_from: str = ""
+    apart: Mapping[str, tuple[Sequence[str], str]] = field(default_factory=dict)
     unknown: Sequence[str] = ()
 
 
@@ -100,7 +99,8 @@ def rows_of_set(data: PointCloudDataset, scores: SetScores, methods: Sequence[Me
             gains[key] = None if both is None or not bool(both.any()) else {
                 "over": over, "num_samples": int(both.sum()),
                 **paired_gain(right[name][both], right[str(over)][both], resampling=_resampling(scenes, both, seed))}
-        parted = apart_metrics(metrics, naming.apart)
+        apart, apart_from = naming.apart.get(name, ((), ""))
+        parted = apart_metrics(metrics, apart)
         mined = mined_frames(method.mined, data)
         all_prompts = prompts[name]
         rows.append({
@@ -110,7 +110,8 @@ def rows_of_set(data: PointCloudDataset, scores: SetScores, methods: Sequence[Me
             "by_points": None if own.counted_points is None else breakdown(right[name][named], own.labels, own.counted_points.double(), point_bins()),
             "none_of_these": none_of_these(values[name][used[name]], scores.labels[used[name]], method.scale),
             "prompts": list(dict.fromkeys(prompt for encoder in all_prompts for prompt in encoder)), "seed": data.seed,
-            "protocol": {**said, **method.protocol, "apart_from": naming.apart_from if parted else None, "transductive": mined,
+            "protocol": {**said, **method.protocol, "num_points_of_encoder": points_seen(method, data.num_points),
+                         "apart_from": apart_from if parted else None, "transductive": mined,
                          "prompts_of_encoders": all_prompts if len({tuple(encoder) for encoder in all_prompts}) > 1 else None,
                          "notes": [*notes, *method.protocol["notes"], *([f"{name}: {MINED} ({mined})."] if mined else [])]},
         })

@@ -27,7 +27,7 @@ class SceneObject:
 
     number: in the list, from 1. box: upright frame. point_index: (N,) its points in the scene. range_m: of the box's centre from the origin.
     labels: names with their probabilities, best first. named: the best is probable enough. truth: what annotations call it, None where they
-    do not say; right: whether that is the best name, None where it is no name that competes.
+    do not say; right: whether that is the best name, None where it is no name that competes, and for an object that is left without a name.
     """
 
     number: int

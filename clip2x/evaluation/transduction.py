@@ -1,4 +1,4 @@
-"""Whether a checkpoint was trained on what was mined from the very frames that it is evaluated on."""
+"""Whether a checkpoint was trained on, or chosen by, what was mined from the very frames that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clip2x.manifest import load_manifest, manifest_folder, manifest_names
 
 
 def mined_frames(mined: Mapping[str, Mapping[str, Any]] | None, data: PointCloudDataset) -> str | None:
-    """Say which frames of a test set were mined for training; None where none were.
+    """Say which frames of a test set were mined for training or for choosing a checkpoint; None where none were.
 
     Splits that are cut by recording (nuScenes) share frames where they share a recording, whatever variant and split they are named by. Splits
     that are cut by frame (SUN RGB-D) share frames only within the same official split; there, where the recordings or frames are stated, if they
@@ -21,7 +21,7 @@ def mined_frames(mined: Mapping[str, Mapping[str, Any]] | None, data: PointCloud
         data: The test set.
 
     Returns:
-        A text for the row, e.g. `2 of 2 recordings were mined for training (nuscenes/v1.0-mini/mini_val)`.
+        A text for the row, e.g. `2 of 2 recordings were mined for training or selection (nuscenes/v1.0-mini/mini_val)`.
     """
     by_recording = data.variant.splits[data.official_split].scenes is not None
     own = None if data.scenes is None else set(data.scenes)
@@ -33,9 +33,9 @@ def mined_frames(mined: Mapping[str, Mapping[str, Any]] | None, data: PointCloud
         scenes = set(facts.get("scenes") or ()) or (_listed(manifest_name, variant, official) if by_recording else set())
         if not scenes or own is None:
             if official == data.official_split:
-                return f"its split was mined for training ({name})"
+                return f"its split was mined for training or selection ({name})"
         elif common := own & scenes:
-            return f"{len(common):,} of {len(own):,} recordings were mined for training ({name})"
+            return f"{len(common):,} of {len(own):,} recordings were mined for training or selection ({name})"
     return None
 
 

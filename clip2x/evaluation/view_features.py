@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clip2x.errors import BadFileError, CheckpointMismatchError
 from clip2x.storage import atomic_path, remove_stale
 
-VERSION = 2  # raise it when a change of the code alters features
+VERSION = 3  # raise it when a change of the code alters features
 
 
 class ViewFeatureCache:
@@ -27,7 +27,7 @@ class ViewFeatureCache:
     folder. Files of other towers or settings lie in other folders; one that was copied from there is refused.
 
     Args:
-        towers: Clouds (B, N, 3) -> a list of (B, V, E).
+        towers: Clouds (B, N, 3) and how many points of each are its own, or None -> a list of (B, V, E).
         folder: Where files lie.
         about: What the features depend on besides the clouds: hashes of all weights, views, precision. Plain values.
         autocast: Makes the context in which the towers compute.
@@ -44,8 +44,8 @@ class ViewFeatureCache:
         self._places: dict[str, tuple[Path, int]] = {}  # a cloud's hash -> its file and row there
         self._seen: set[Path] = set()
 
-    def features(self, points: Tensor) -> list[Tensor]:
-        """Encode clouds (B, N, 3), unit sphere, object frame, or read what they gave before; float32, on the CPU.
+    def features(self, points: Tensor, num_real: Tensor | None = None) -> list[Tensor]:
+        """Encode clouds (B, N, 3), unit sphere, object frame, or read what they gave before; float32, on the CPU. `num_real`: see `thin_out`.
 
         Raises:
             BadFileError: If a kept file is damaged.
@@ -58,7 +58,7 @@ class ViewFeatureCache:
         fresh: list[Tensor] = []
         if new:
             with torch.inference_mode(False), torch.no_grad(), self.autocast():
-                fresh = [part.float().cpu().contiguous() for part in self.towers(points[new].clone())]
+                fresh = [part.float().cpu().contiguous() for part in self.towers(points[new].clone(), None if num_real is None else num_real[new])]
             self.num_encoded += len(new)
             self._write([names[place] for place in new], fresh)
         if len(new) == len(names):

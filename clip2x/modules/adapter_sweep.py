@@ -93,8 +93,8 @@ class AdapterSweep(ShotSweep):
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.clip.precision == "bf16")
 
-    def _encode(self, points: Tensor) -> dict[str, Tensor]:
-        return dict(zip(self.towers.paths, self.view_features.features(points), strict=True))
+    def _encode(self, points: Tensor, num_real: Tensor | None) -> dict[str, Tensor]:
+        return dict(zip(self.towers.paths, self.view_features.features(points, num_real), strict=True))
 
     def _names(self, data: Any) -> list[Tensor]:
         folder = self.output / "class_embeddings"

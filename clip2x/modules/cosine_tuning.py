@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clip2x.data.augmentations import Augmentation, augment
+from clip2x.data.transforms import choose_points
 from clip2x.encoders.points import PointEncoder
 from clip2x.errors import InputError
 from clip2x.optim import decayed_and_not, warmup_cosine
@@ -65,7 +66,7 @@ class CosineClassifier(nn.Module):
 
 
 def tuned_classifier(encoder: PointEncoder, names: Float[Tensor, "C E"], scale: float, clouds: Float[Tensor, "N P 3"], labels: Int64[Tensor, " N"],
-                     tuning: Tuning, *, seed: int, autocast: Callable[[], Any]) -> CosineClassifier:
+                     tuning: Tuning, *, seed: int, autocast: Callable[[], Any], num_real: Int64[Tensor, " N"] | None = None) -> CosineClassifier:
     """Tune on clouds and labels; a function of its arguments alone. Call it in any mode of autograd.
 
     Args:
@@ -76,6 +77,7 @@ def tuned_classifier(encoder: PointEncoder, names: Float[Tensor, "C E"], scale: 
         tuning: The recipe.
         seed: Of order, augmentations and whatever the encoder draws.
         autocast: Makes the context of the forward passes.
+        num_real: How many points of each cloud are its own (`thin_out`): only these are augmented, then some are repeated. None: all are.
     """
     device = names.device
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -84,10 +86,12 @@ def tuned_classifier(encoder: PointEncoder, names: Float[Tensor, "C E"], scale: 
         optimizer = torch.optim.AdamW(decayed_and_not(model.parameters()), lr=tuning.learning_rate, weight_decay=tuning.weight_decay)
         schedule = warmup_cosine(optimizer, tuning.steps, round(tuning.warmup_share * tuning.steps))
         order = _passes(len(clouds), tuning.steps * tuning.batch_size, seed)
-        points = clouds.numpy()
+        counts = [clouds.shape[1]] * len(clouds) if num_real is None else num_real.tolist()
+        points = [cloud[:count] for cloud, count in zip(clouds.numpy(), counts, strict=True)]
         for step in range(tuning.steps):
             chosen = order[step * tuning.batch_size : (step + 1) * tuning.batch_size]
-            changed = [augment(points[item], tuning.augmentations, np.random.default_rng([seed, step, place])) for place, item in enumerate(chosen)]
+            changed = [_changed(points[item], tuning.augmentations, clouds.shape[1], np.random.default_rng([seed, step, place]))
+                       for place, item in enumerate(chosen)]
             batch, truth = torch.from_numpy(np.stack(changed).astype(np.float32)).to(device), labels[torch.from_numpy(chosen)].to(device)
             with autocast():
                 logits = model(batch)
@@ -96,6 +100,11 @@ def tuned_classifier(encoder: PointEncoder, names: Float[Tensor, "C E"], scale: 
             optimizer.step()
             schedule.step()
         return model.requires_grad_(False).eval()
+
+
+def _changed(points: Any, augmentations: Sequence[Augmentation], num_points: int, rng: np.random.Generator) -> Any:
+    """Augment the points of a cloud that are its own, then bring it to the number that all clouds of a batch have."""
+    return choose_points(augment(points, augmentations, rng), num_points, rng)
 
 
 def _passes(count: int, length: int, seed: int) -> Any:

@@ -49,8 +49,8 @@ class FewShotRecognition(ShotSweep):
             raise InputError(f"{checkpoint} is a depth encoder, and only point encoders are tuned here; set --model.tuning null.")
         self.tuning = tuning
 
-    def _encode(self, points: Tensor) -> dict[str, Tensor]:
-        return {"embeds": self.encoder(points)}
+    def _encode(self, points: Tensor, num_real: Tensor | None) -> dict[str, Tensor]:
+        return {"embeds": self.encoder(points, num_real)}
 
     def _names(self, data: Any) -> list[Tensor]:
         return [self.encoder.names(self.clip, data.class_names, self._templates(data), self.output / "class_embeddings")]
@@ -66,9 +66,11 @@ class FewShotRecognition(ShotSweep):
         probe = fit_probe(draw.encoded("embeds"), draw.labels, len(names), seed=draw.seed)
         found = [Scored(PROBE, probe.scores(measured.encoded["embeds"]).float(), {"strength": probe.strength, "chosen_by": probe.chosen_by})]
         if self.tuning is not None and self.encoder.points is not None:
-            model = tuned_classifier(self.encoder.points, names.to(self.device), self.encoder.scale, draw.clouds, draw.labels, self.tuning,
-                                     seed=draw.seed, autocast=self.encoder.autocast)
-            found.append(Scored(TUNED, self._logits(model, measured.clouds), self._tuning()))
+            clouds = self.encoder.points_of(draw.clouds, draw.num_real)
+            model = tuned_classifier(self.encoder.points, names.to(self.device), self.encoder.scale, clouds, draw.labels, self.tuning,
+                                     seed=draw.seed, autocast=self.encoder.autocast, num_real=draw.num_real)
+            tested = self.encoder.points_of(measured.clouds, measured.columns.get("counted_points"))
+            found.append(Scored(TUNED, self._logits(model, tested), self._tuning()))
         return found
 
     def _method(self, name: str) -> Method:

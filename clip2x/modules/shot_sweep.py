@@ -34,7 +34,7 @@ from clip2x.types import PointBatch
 
 SHOTS, SEEDS = (1, 2, 4, 8, 16), (0, 1, 2)  # shots: third party, the usual ones since CoOp (arXiv:2109.01134); seeds: ours
 ZERO_SHOT = "zero-shot"
-VERSION = 2  # part of the key of finished rows: raise it when a change alters them
+VERSION = 3  # part of the key of finished rows: raise it when a change alters them
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,12 @@ class MeasuredSet:
 
 @dataclass
 class Pool:
-    """All objects that some draw takes: read once, encoded once and only if a draw is not finished."""
+    """All objects that some draw takes: read once, encoded once and only if a draw is not finished. num_real: see `ShotSource.read`."""
 
     positions: list[int]
     clouds: Tensor
     labels: Tensor
+    num_real: Tensor
     encode: Any
 
     def rows(self, positions: Sequence[int]) -> Tensor:
@@ -84,18 +85,19 @@ class Pool:
     @cached_property
     def encoded(self) -> dict[str, Tensor]:
         """What the frozen encoders say of all of them."""
-        found: dict[str, Tensor] = self.encode(self.clouds)
+        found: dict[str, Tensor] = self.encode(self.clouds, self.num_real)
         return found
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw of shots: clouds (M, P, 3), labels (M,), and a function that gives what the frozen encoders say of them."""
+    """One draw of shots: clouds (M, P, 3), labels (M,), how many points of each are its own (M,); where they lie in the pool of all."""
 
     shots: Shots
     seed: int
     clouds: Tensor
     labels: Tensor
+    num_real: Tensor
     pool: Pool
     rows: Tensor
 
@@ -137,8 +139,8 @@ class ShotSweep(LightningModule):
         self.train_split, self.cache = train_split, cache
         self.parts: dict[int, list[dict[str, Tensor]]] = {}
 
-    def _encode(self, points: Tensor) -> dict[str, Tensor]:
-        """Encode a batch of clouds with what is frozen, on the module's device; results on the CPU."""
+    def _encode(self, points: Tensor, num_real: Tensor | None) -> dict[str, Tensor]:
+        """Encode a batch of clouds with what is frozen, on the module's device; results on the CPU. `num_real`: see `thin_out`."""
         raise NotImplementedError
 
     def _names(self, data: Any) -> list[Tensor]:
@@ -205,7 +207,7 @@ class ShotSweep(LightningModule):
         """Encode one batch with what is frozen; keep the clouds too."""
         columns: dict[str, Tensor] = {"index": batch["index"], "labels": batch["label"], "clouds": batch["points"]}
         columns |= {name: batch[name] for name in ("counted_points", "range_m") if name in batch}
-        columns |= {f"encoded.{name}": values for name, values in self._encode(batch["points"]).items()}
+        columns |= {f"encoded.{name}": values for name, values in self._encode(batch["points"], batch.get("counted_points")).items()}
         self.parts.setdefault(dataloader_idx, []).append({name: values.cpu() for name, values in columns.items()})
 
     def on_test_epoch_end(self) -> None:
@@ -225,7 +227,7 @@ class ShotSweep(LightningModule):
         pool = Pool(wanted, *source.read(wanted), self._encoded)
         for (shots, seed), places in draws.items():
             chosen = pool.rows(places)
-            draw = Draw(shots, seed, pool.clouds[chosen], pool.labels[chosen], pool, chosen)
+            draw = Draw(shots, seed, pool.clouds[chosen], pool.labels[chosen], pool.num_real[chosen], pool, chosen)
             rows += self._finished_or_new(measured, plain[0], draw, fixed)
             self._keep(measured, draw)
         return [{**row, "protocol": {**row["protocol"], "notes": [*measured.notes, *row["protocol"]["notes"]]}} for row in rows]
@@ -280,11 +282,12 @@ class ShotSweep(LightningModule):
         return rows_of_set(data, SetScores.of({**measured.columns, "cosines": cosines}), methods, Naming(), prompts, said=said, notes=seen,
                            seed=data.seed)
 
-    def _encoded(self, clouds: Tensor) -> dict[str, Tensor]:
+    def _encoded(self, clouds: Tensor, num_real: Tensor) -> dict[str, Tensor]:
         """Encode clouds with what is frozen, a batch at a time."""
         with torch.inference_mode(False), torch.no_grad():
             size: int = self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
-            parts = [self._encode(part.to(self.device)) for part in torch.split(clouds, size)]
+            batches = zip(torch.split(clouds, size), torch.split(num_real, size), strict=True)
+            parts = [self._encode(part.to(self.device), real.to(self.device)) for part, real in batches]
             return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
     def _publish(self, results: list[dict[str, Any]]) -> None:

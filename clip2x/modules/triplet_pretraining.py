@@ -22,6 +22,7 @@ from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
 from clip2x.losses import GlobalBatch, TripletLoss
+from clip2x.modules.ancestry import Parent
 from clip2x.modules.frozen_clip import FrozenClipTraining, Scores
 from clip2x.modules.gathering import gathered, gathered_objects
 from clip2x.modules.resuming import settings_of
@@ -57,10 +58,11 @@ class TripletPretraining(FrozenClipTraining):
         templates: Prompts of the texts; several are averaged. Third party (UniGS): "point cloud of {}".
         centre_texts: Remove the mean of all texts from them, in training and, stored with the checkpoint, in use. Ours: names of CLIP lie close
             together. Off in the paper as far as known.
-        init: A point checkpoint whose encoder's weights are the initial ones.
+        init: A point checkpoint whose encoder's weights are the initial ones; what it was trained on is stated of the new one too.
         ensemble_with: A depth encoder; the factors of the sum of its cosines and these are fitted on `data.val` and stored.
         image_feature_cache: Folder for the frozen tower's features of rendered models, where the data has such (`ObjectTriplets`).
-        unseen_names: Names that were kept out of the training data on purpose; stored, so that evaluation reports them apart.
+        unseen_names: Names that were kept out of `data.train` and `data.val` on purpose, and of the training of `init` or `tuned`; stored, so that
+            evaluation reports them apart.
     """
 
     def __init__(self, clip: ClipTowers, output: Path, encoder: EncoderFactory | None = None, tuned: Path | None = None, tuned_views: int = 2,
@@ -77,8 +79,11 @@ class TripletPretraining(FrozenClipTraining):
         self.loss = loss or TripletLoss()
         self.tuned: DepthCheckpoint | None = None if tuned is None else read_depth_checkpoint(tuned)
         self.point_encoder: nn.Module = encoder(clip.embed_dim) if encoder else _depth_encoder(self.tuned, clip, tuned_views)
+        self.parent = None if self.tuned is None else Parent("model.tuned", self.tuned.path, self.tuned.sha256, self.tuned.about)
         if init is not None:
-            _load_weights(self.point_encoder, init)
+            self.parent = _load_weights(self.point_encoder, init)
+        if self.parent is not None:
+            self.parent.require_unseen(unseen_names or [])
         self.optimizer, self.warmup_share = optimizer, warmup_share
         self.templates, self.centre_texts = list(templates or ["point cloud of {}"]), centre_texts
         other = None if ensemble_with is None else read_depth_checkpoint(ensemble_with)
@@ -101,6 +106,7 @@ class TripletPretraining(FrozenClipTraining):
         self._check_start(stage)
         self._check_steps("triplets")
         self.sources = TripletSources(self._data.train_set, self._data.val_set, self.clip, images=self.loss.image_weight > 0)
+        self.sources.require_steps(self._data.counts_epochs)
 
     def on_fit_start(self) -> None:
         """Encode what is frozen: pictures of models, names of models, texts; the module is on its device by now."""
@@ -116,6 +122,7 @@ class TripletPretraining(FrozenClipTraining):
             self.mean_text, texts = mean.tolist(), centred(texts, mean)
         self.texts = texts.to(self.device)
         if self._other is not None:
+            self._other[1].to(self.device)  # Lightning does not see it
             self._other_texts = class_embeddings(self.clip, names, DEPTH_TEMPLATES, cache=cache).to(self.device)
 
     def configure_optimizers(self) -> Any:
@@ -128,15 +135,17 @@ class TripletPretraining(FrozenClipTraining):
         """Encode, gather over the processes, contrast."""
         self._check_last_loss()
         torch.manual_seed(hash((self._data.seed, self.global_step, self.global_rank)) % 2**63)  # what an encoder draws is the same in a resumed run
-        points, ids = functional.normalize(self.point_encoder(batch["points"]).float(), dim=-1), batch["text_id"]
+        points, ids = functional.normalize(self._encoded(batch["points"]).float(), dim=-1), batch["text_id"]
         images = None
         if self.loss.image_weight:
             images = batch["image_embed"] if "image_embed" in batch else functional.normalize(self._encode_pictures(batch["image"]), dim=-1)
-        whole = self._whole(points, images, ids)
-        terms = self.loss(points, self.texts[ids], images, ids, whole)
-        other_texts = (ids[:, None] != (ids if whole is None else whole.text_ids)).sum(dim=1).float().mean()
-        figures = {**{name: term.detach() for name, term in terms.items()}, "negative_texts": other_texts,
-                   "negative_images": float(self._data.global_batch_size - 1)}
+        instances = batch["instance"]
+        whole = self._whole(points, images, ids, instances)
+        terms = self.loss(points, self.texts[ids], images, ids, whole, instances)
+        figures = {name: term.detach() for name, term in terms.items()}
+        for name, own, everyone in (("negative_texts", ids, ids if whole is None else whole.text_ids),
+                                    ("negative_images", instances, instances if whole is None else cast(Tensor, whole.instance_ids))):
+            figures[name] = (own[:, None] != everyone).sum(dim=1).float().mean()
         self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=len(ids), sync_dist=self.trainer.world_size > 1)
         scales = self.loss.scales
         self.log_dict({"train/scale_text": scales[0].detach(), "train/scale_image": scales[1].detach()}, batch_size=len(ids))
@@ -195,13 +204,24 @@ class TripletPretraining(FrozenClipTraining):
     def _stage(self) -> str:
         return "pretrain_points" if self.tuned is None else "pretrain_depth"
 
-    def _whole(self, points: Tensor, images: Tensor | None, ids: Tensor) -> GlobalBatch | None:
+    def _encoded(self, clouds: Tensor) -> Tensor:
+        """Encode the own clouds of a step. Views are drawn for the clouds of all processes, so that they do not depend on the number of these."""
+        if not isinstance(self.point_encoder, SampledViewEncoder):
+            encoded: Tensor = self.point_encoder(clouds)
+            return encoded
+        rank, own = self.global_rank, len(clouds)
+        generator = torch.Generator().manual_seed(hash((self._data.seed, self.global_step, 0)) % 2**63)
+        view, distance = self.point_encoder.draw_cameras(own * self.trainer.world_size, generator)
+        rows = slice(rank * own, (rank + 1) * own)
+        return self.point_encoder(clouds, (view[rows], distance[rows]))  # type: ignore[no-any-return]
+
+    def _whole(self, points: Tensor, images: Tensor | None, ids: Tensor, instances: Tensor) -> GlobalBatch | None:
         """Join the batches of all processes; texts are looked up by the joined ids."""
         if self.trainer.world_size == 1:
             return None
         all_ids = gathered(self, ids)
         return GlobalBatch(gathered(self, points), self.texts[all_ids], None if images is None else gathered(self, images), all_ids,
-                           self.global_rank * len(ids))
+                           self.global_rank * len(ids), gathered(self, instances))
 
     def _fit_factors(self, index: Tensor, scores: Tensor, labels: Tensor) -> None:
         """Fit the scale of these cosines alone, and the factors of their sum with the other encoder's on samples that both have seen."""
@@ -213,7 +233,8 @@ class TripletPretraining(FrozenClipTraining):
         known, others, _ = self._other_scores
         own, other, own_labels = scores[torch.isin(index, known)], others[torch.isin(known, index)], labels[torch.isin(index, known)]
         factors = fit_factors(torch.stack([own, other]), own_labels, start=self.clip.logit_scale / 2)
-        self.ensemble = {"points": factors[0], "depth": factors[1], "depth_checkpoint_sha256": self._other[0].sha256}
+        self.ensemble = {"points": factors[0], "depth": factors[1], "depth_checkpoint_sha256": self._other[0].sha256,
+                         "num_points": self._data.val_set.num_points}
         self.log_dict({"val/other_top1": accuracies(other, own_labels)[0],
                        "val/sum_top1": accuracies(factors[0] * own + factors[1] * other, own_labels)[0]})
 
@@ -224,15 +245,19 @@ class TripletPretraining(FrozenClipTraining):
             "mined": self.sources.mined, "seed": data.seed, "commit": commit(), "precision": str(self.trainer.precision),
             "steps": self.trainer.global_step, "val_top1": self.val.get("top1"),
             "selected_on": "held-out triplets, by the names they were mined with", "class_names": self.sources.present_names,
-            "notes": self.sources.notes,
+            "notes": self.sources.notes, "parents": [],
         }
+        if self.parent is not None:
+            said = self.parent.inherited(said, self.sources.present_words)
         if self.tuned is not None:
             about = self.tuned.about
             return {**said, "encoder": about["encoder"], "ensemble": about["ensemble"], "scale": about["scale"],
                     "notes": [*about.get("notes", []), *said["notes"], "tuned on triplets (CLIP2's proxies); the factors of its sum with CLIP are "
                               "those from before"]}
         encoder = cast(PointEncoder, self.point_encoder)
-        return {**said, "encoder": {**encoder.describe(), "num_points": data.train_set.num_points, "up": "y", "channels": ["x", "y", "z"]},
+        changed = [] if self.parent is None else self.parent.changed_targets(self.templates, self.centre_texts)
+        return {**said, "notes": [*said["notes"], *changed],
+                "encoder": {**encoder.describe(), "num_points": data.train_set.num_points, "up": "y", "channels": ["x", "y", "z"]},
                 "ensemble": self.ensemble, "templates": self.templates, "mean_text": self.mean_text}
 
     def _trained_on(self) -> dict[str, str]:
@@ -254,10 +279,11 @@ def _depth_encoder(checkpoint: DepthCheckpoint | None, clip: ClipTowers, num_sam
     return SampledViewEncoder(encoder, num_sampled)
 
 
-def _load_weights(encoder: nn.Module, path: Path) -> None:
+def _load_weights(encoder: nn.Module, path: Path) -> Parent:
     """Start from the encoder of a point checkpoint, which must be of the same kind and size."""
     stored = read_point_checkpoint(path)
     require_layout(stored.encoder_state, shapes_of(encoder.state_dict()), f"model.init {path}", "model.encoder")
     encoder.load_state_dict(stored.encoder_state)
+    return Parent("model.init", stored.path, stored.sha256, stored.about)
 
 

@@ -19,6 +19,7 @@ from clip2x.data.triplets.dataset import TripletProxies
 from clip2x.data.triplets.embeddings import CropEncoder
 from clip2x.data.triplets.index import plain, without_qualifier
 from clip2x.data.triplets.joined import JoinedTriplets
+from clip2x.encoders.checkpoint_parts import joined_mined
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import class_embeddings
@@ -32,7 +33,7 @@ class TripletSources:
 
     Attributes:
         texts: A name for each concept, as people say it.
-        mined: Frames that the triplets come from, see `TripletProxies.mined`.
+        mined: Frames that the triplets of both sets come from, those that are trained on and those that choose; see `TripletProxies.mined`.
         sha256: Hash of what is trained on, before models are named: a run that goes on reads its checkpoint earlier.
         notes: What was left out, and how objects got their names.
     """
@@ -57,14 +58,13 @@ class TripletSources:
             raise InputError(f"data.train has {len(train_set.concepts):,} concepts and data.val {len(val_set.concepts):,} others; give both the same "
                              "sources in the same order.")
         _check_vocabularies(train_set.parts)
-        if images:
-            for part in (*train_set.parts, *val_set.parts):
+        for part in (*train_set.parts, *val_set.parts):
+            if images:
                 _require_pictures(part, clip)
-            _check_one_kind(train_set.parts)
-        self.mined: dict[str, dict[str, Any]] = {}
-        for part in train_set.parts:
-            if isinstance(part, TripletProxies):
-                self.mined |= part.mined()
+            else:
+                part.leave_pictures_out()  # all sources of a batch give them, or none
+        _check_one_kind(train_set.parts)
+        self.mined = joined_mined(*(part.mined() for part in (*train_set.parts, *val_set.parts) if isinstance(part, TripletProxies)))
         self.sha256 = self._sha256()
 
     @property
@@ -79,6 +79,21 @@ class TripletSources:
     def present_names(self) -> list[str]:
         """First names of the concepts that occur in training."""
         return [self.train_set.class_names[number] for number in np.unique(self.train_set.labels)]
+
+    @property
+    def present_words(self) -> list[str]:
+        """All names of the concepts that occur in either set."""
+        return [name for data in (self.train_set, self.val_set) for number in np.unique(data.labels) for name in data.concepts[number]]
+
+    def require_steps(self, counts_epochs: bool) -> None:
+        """Refuse to count epochs where CLIP is still to name models: how many remain is not known when steps are counted.
+
+        Raises:
+            InputError: If so.
+        """
+        if counts_epochs and any(isinstance(part, ObjectTriplets) and part.vocabulary is not None for part in self.train_set.parts):
+            raise InputError("epochs cannot be counted before CLIP has named the models of data.train.objects, some of which it leaves out; set "
+                             "--trainer.max_epochs -1 --trainer.max_steps N --data.val_every_epochs null --trainer.val_check_interval N.")
 
     def name_objects(self, features_of: Callable[[ShapeNetPairs], ImageFeatures] | None) -> None:
         """Let the frozen image tower see the pictures of rendered models once, and let CLIP name the models where no class is to be read.
@@ -107,16 +122,17 @@ class TripletSources:
         """Look at the names that occur, once they are known.
 
         Raises:
-            InputError: If there is one name only and a text term, a name that was to be kept out occurs, or a sample is in both sets.
+            InputError: If there is one name only and a text term, a name that was to be kept out occurs in either set, or a sample is in both sets.
         """
         present = set(np.unique(self.train_set.labels).tolist())
         if text_term and len(present) < 2:
             raise InputError(f"all {len(self.train_set):,} triplets have the text {self.present_names[0]!r}, so texts have no negatives; add data "
                              "with other names, or set loss.text_weight: 0.")
         unseen = {plain(name) for name in unseen_names}
-        concepts = [self.train_set.concepts[number] for number in present]
-        if overlap := sorted(names[0] for names in concepts if unseen & {plain(name) for name in names}):
-            raise InputError(f"model.unseen_names has {', '.join(overlap)}, which the training data has too; exclude them there.")
+        for what, data in (("training data", self.train_set), ("data that chooses the checkpoint", self.val_set)):
+            concepts = [data.concepts[number] for number in np.unique(data.labels)]
+            if overlap := sorted(names[0] for names in concepts if unseen & {plain(name) for name in names}):
+                raise InputError(f"model.unseen_names has {', '.join(overlap)}, which the {what} has too; exclude them there.")
         if both := _keys(self.train_set) & _keys(self.val_set):
             raise InputError(f"{len(both):,} triplets are in data.train and in data.val, which chooses the checkpoint, first {min(both)}; train on "
                              "part: fit and validate on part: val.")
@@ -169,7 +185,8 @@ def _require_pictures(part: Any, clip: ClipTowers) -> None:
 def _check_one_kind(parts: tuple[Any, ...]) -> None:
     pictures = {isinstance(part, TripletProxies) and part.image_size is not None for part in parts}
     if len(pictures) > 1:
-        raise InputError("some sources give pictures and others embeddings; leave image_size out of all TripletProxies.")
+        raise InputError("some sources give pictures and others embeddings: leave image_size out of all stores, or train without objects "
+                         "(data.train.objects null), of which embeddings are kept.")
 
 
 def _check_vocabularies(parts: tuple[Any, ...]) -> None:

@@ -19,7 +19,7 @@ from clip2x.encoders.point_checkpoint import read_point_checkpoint
 from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings, unknown_words
 from clip2x.evaluation.ladder import Ladder
-from clip2x.evaluation.methods import ADAPTED
+from clip2x.evaluation.methods import ADAPTED, WITH_PROXIES
 from clip2x.evaluation.metrics import merge_columns, plain_name
 from clip2x.evaluation.report import print_results, write_results
 from clip2x.evaluation.results_page import write_results_page
@@ -50,7 +50,8 @@ class ZeroShotClassification(LightningModule):
         pooling: `cosine_sum` (official code: cosines are summed over the views) or `feature_mean`.
         templates: Name of the prompts in each data set's manifest, or templates with `{}`, several separated by `|`; of all methods but CLIP2.
         point_templates: Likewise, of CLIP2; null: those that its checkpoint was trained with.
-        apart: Class names whose accuracy is also reported apart; null: those that the checkpoints' stages kept out of their data, [] none.
+        apart: Class names whose accuracy is also reported apart; null: of a method those that all its checkpoints kept out of their
+            training; [] none.
         profile: Printed on every line; `mini` results are not comparable with papers.
         seed: Of the bootstrap intervals; the data's own seed stands in the rows too.
     """
@@ -86,6 +87,8 @@ class ZeroShotClassification(LightningModule):
             raise InputError(f"this module only evaluates; run the subcommand test, not {stage}.")
         check_writable(self.output)
         _check_apart(self.apart or [], [name for data in self._data_sets() for name in data.class_names])
+        for name, why in self._missing_sets().items():
+            self.print(f"note: {name} is not evaluated: {why}")
         for data in self._data_sets():
             if unknown := unknown_words(self.clip, list(data.class_names)):
                 self.print(f"{data.manifest.name}/{data.variant_name}: the CLIP at hand never saw a word of {', '.join(map(repr, unknown))}; expect "
@@ -139,7 +142,7 @@ class ZeroShotClassification(LightningModule):
         notes = [*data.notes, *([f"{unread} of {len(data):,} samples could not be read and are left out."] if unread else [])]
         if self.adapted is not None and (said := _seen_labels(self.adapted.about.get("trained_on"), data)):
             notes.append(said)
-        naming = Naming(*self._apart_names(), unknown_words(self.clip, list(data.class_names)))
+        naming = Naming(self._apart_names(), unknown_words(self.clip, list(data.class_names)))
         prompts = {method.name: [list(self._templates(data, position)) for position in method.factors] for method in methods}
         return rows_of_set(data, scores, methods, naming, prompts, said=self._protocol(data), notes=notes, seed=self.seed)
 
@@ -173,6 +176,7 @@ class ZeroShotClassification(LightningModule):
                 ("adapted_checkpoint", self.adapted))},
             "manifest_sha256": {data.manifest.name: data.manifest.sha256 for data in self._data_sets()},
             "config": getattr(self.trainer, "clip2x_config", None),  # None where no command line made the trainer
+            "not_evaluated": self._missing_sets(),
         }
         write_results(path, results, provenance)
         page = write_results_page(path, {"results": results, "provenance": provenance})
@@ -183,16 +187,22 @@ class ZeroShotClassification(LightningModule):
                 logger.log_metrics(scalars, step=0)
         note = "mini: small CLIP trained on generated pictures; these figures are not comparable with papers." if self.profile == "mini" else ""
         print_results(results, profile=self.profile, note=note)
+        if self.checkpoint is not None and self.points is not None and self.tuned is None:
+            print(f"note: there is no row {WITH_PROXIES}: make tune-depth trains it, --model.tuned_checkpoint (TUNED= of make) names its file.")
         print(f"results: {path}, page: {page}")
 
-    def _apart_names(self) -> tuple[list[str], str]:
-        """Names to report apart, and what they are."""
+    def _apart_names(self) -> dict[str, tuple[list[str], str]]:
+        """Names to report apart, and what they are, by method: what all of its checkpoints did without; of untouched CLIP, all of these."""
+        methods = self.ladder.methods
         if self.apart is not None:
-            return self.apart, "asked for"
-        trained = [(name, file.about.get("unseen_names") or []) for name, file in (
-            ("CLIP2Point", self.checkpoint), ("CLIP2Point + proxies", self.tuned), ("CLIP2", self.points)) if file is not None]
-        names = list(dict.fromkeys(name for _, unseen in trained for name in unseen))
-        return names, "kept out of the data that " + " and ".join(title for title, unseen in trained if unseen) + " was pre-trained on"
+            return {method.name: (self.apart, "asked for") for method in methods}
+        every = list(dict.fromkeys(name for method in methods for name in method.unseen or ()))
+        return {method.name: (every, "kept out of the training of a method beside it") if method.unseen is None else
+                (list(method.unseen), "kept out of the training of its checkpoints") for method in methods}
+
+    def _missing_sets(self) -> dict[str, str]:
+        missing: dict[str, str] = self.trainer.datamodule.missing_sets  # type: ignore[attr-defined]
+        return missing
 
     def _data_sets(self) -> list[Any]:
         sets: list[Any] = self.trainer.datamodule.test_sets  # type: ignore[attr-defined]

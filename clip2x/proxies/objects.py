@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clip2x.data.augmentations import Augmentation, augment
-from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.samplers import SampleKey
 from clip2x.data.shapenet_pairs import ShapeNetPairs
 from clip2x.data.transforms import choose_points
 from clip2x.errors import InputError
@@ -25,7 +26,7 @@ class ObjectTriplets(Dataset[TripletSample]):
 
     Ours: CLIP2 mines scenes only; whole objects add the classes and the sides that scans lack. The name is that of the model's class, or, with
     `vocabulary`, the one that CLIP gives to the model's pictures, so that no label is read; the training module hands these in by `set_names`
-    before reader processes start. Every draw is a function of (seed, epoch, index).
+    before reader processes start. Every draw is a function of (seed, epoch, index, draw).
 
     Attributes:
         pairs: The models with their pictures.
@@ -47,7 +48,7 @@ class ObjectTriplets(Dataset[TripletSample]):
             vocabulary: Names that CLIP chooses from, see `load_vocabulary`; null takes the models' classes.
             num_points: Points of a sample.
             pool_points: Points before the augmentations, of which `num_points` are kept; as many if not given.
-            augmentations: Applied in this order after centring and scaling to the unit sphere.
+            augmentations: Applied in this order after centring and scaling to the unit sphere; then `num_points` are chosen of what they leave.
             exclude: Classes whose models are left out.
             exclude_names: Names that no model may have; models that CLIP names so are left out.
             min_score: Models whose name has a lower probability are left out.
@@ -67,7 +68,7 @@ class ObjectTriplets(Dataset[TripletSample]):
         self.concepts = self.vocabulary.concepts if self.vocabulary else tuple((name,) for name in self.pairs.class_names)
         self.class_names = tuple(names[0] for names in self.concepts)
         self.excluded_ids = [self._id_of(name) for name in exclude_names or []]
-        self.notes = self.pairs.notes
+        self.notes, self._with_pictures = self.pairs.notes, True
         self._kept: NDArray[np.int64] = np.arange(len(self.pairs))
         self.labels: NDArray[np.int32] = np.zeros(len(self.pairs), np.int32) if self.vocabulary else self.pairs.labels
         self._scores: NDArray[np.float32] = np.ones(len(self.pairs), np.float32)
@@ -92,6 +93,10 @@ class ObjectTriplets(Dataset[TripletSample]):
         self._kept = np.arange(len(self.pairs))
         self._leave_out()
 
+    def leave_pictures_out(self) -> None:
+        """Give samples without their picture, for a loss that does without; to be called before reader processes start."""
+        self._with_pictures = False
+
     def agreement(self) -> tuple[int, int]:
         """Compare names with classes, for the log only: how many models are called by a name of their class, of all that are kept."""
         known = {name: self._id_of(name, required=False) for name in self.pairs.class_names}
@@ -107,15 +112,18 @@ class ObjectTriplets(Dataset[TripletSample]):
         return len(self._kept)
 
     def __getitem__(self, key: SampleKey | int) -> TripletSample:
-        index, epoch = key_parts(key)
+        key = SampleKey.of(key)
+        index = key.index
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside of {len(self)} samples")
         position = int(self._kept[index])
-        pair = self.pairs[SampleKey(position, epoch)]
-        rng = np.random.default_rng([self.seed, epoch, position, 3])  # 3: no other draw has this key
+        own = replace(key, index=position)
+        pair, rng = self.pairs[own], own.generator(self.seed, 3)  # 3: no other draw has this key
         points = choose_points(augment(pair["points"].numpy(), self.augmentations, rng), self.num_points, rng)
         sample = TripletSample(points=torch.from_numpy(np.ascontiguousarray(points, dtype=np.float32)), text_id=int(self.labels[index]),
-                               score=float(self._scores[position]), index=index)
+                               score=float(self._scores[position]), index=index, instance=index)
+        if not self._with_pictures:
+            return sample
         if "image_features" in pair:
             sample["image_embed"] = torch.nn.functional.normalize(pair["image_features"], dim=0)
         else:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from clip2x.data.augmentations import Augmentation, augment
 from clip2x.data.base import HELD_OUT_SHARE, PARTS
 from clip2x.data.entries import place_of_recording
-from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.samplers import SampleKey
 from clip2x.data.transforms import choose_points
 from clip2x.data.triplets.embeddings import TripletEmbeddings
 from clip2x.data.triplets.index import ids_by_name, plain
@@ -26,10 +26,10 @@ LISTED_SCENES = 2000  # ours: all of nuScenes' 850, not the 5,285 frames of SUN 
 
 
 class TripletProxies(Dataset[TripletSample]):
-    """The triplets of a store; every draw (points, augmentations) is a function of (seed, epoch, index).
+    """The triplets of a store; every draw (points, augmentations) is a function of (seed, epoch, index, draw).
 
-    A cloud is thinned to `num_points` at random, centred and scaled to the unit sphere; then the augmentations follow; of a cloud with fewer
-    points some are repeated last, so that equal points are the same point.
+    A cloud is thinned to `num_points` at random, centred and scaled to the unit sphere; then the augmentations follow; of a cloud that has fewer
+    points, or keeps fewer, some are repeated last, so that equal points are the same point.
 
     Attributes:
         class_names: First name of each concept of the vocabulary. concepts: all names of each.
@@ -79,7 +79,7 @@ class TripletProxies(Dataset[TripletSample]):
         self.class_names = self.store.class_names
         self.concepts: tuple[tuple[str, ...], ...] = tuple(tuple(names) for names in (self.store.index.get("vocabulary") or {}).get("concepts", ()))
         chosen = self._chosen(min_score, min_points, exclude or [], data, part, limit)
-        self.positions = np.tile(chosen, repeat)
+        self.positions, self._num_chosen = np.tile(chosen, repeat), len(chosen)
         self.labels: NDArray[np.int32] = self.store.text_ids[self.positions]
         left_out = len(self.store) - len(chosen)
         self.notes = [f"{left_out:,} of {len(self.store):,} triplets are left out."] if left_out else []
@@ -99,6 +99,10 @@ class TripletProxies(Dataset[TripletSample]):
             raise InputError(f"{self.store.folder} has image embeddings of length {self.embeddings.embed_dim}, this CLIP has {embed_dim}; compute "
                              "them again with embed-proxies.")
 
+    def leave_pictures_out(self) -> None:
+        """Give samples without crop and embedding, for a loss that does without; to be called before reader processes start."""
+        self.embeddings, self.image_size = None, None
+
     def mined(self) -> dict[str, dict[str, Any]]:
         """Say which frames the triplets come from, as checkpoints state it: data set -> number of frames, and their scenes where these are few."""
         frames: dict[str, set[tuple[str, str]]] = {}
@@ -117,11 +121,12 @@ class TripletProxies(Dataset[TripletSample]):
         return len(self.positions)
 
     def __getitem__(self, key: SampleKey | int) -> TripletSample:
-        index, epoch = key_parts(key)
+        key = SampleKey.of(key)
+        index = key.index
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside of {len(self)} samples")
         position = int(self.positions[index])
-        rng = np.random.default_rng([self.seed, epoch, index, 2])  # 2: no other draw has this key
+        rng = key.generator(self.seed, 2)  # 2: no other draw has this key
         stored = self.store.points(position)
         chosen = choose_points(stored, min(self.num_points, len(stored)), rng)
         try:
@@ -130,17 +135,12 @@ class TripletProxies(Dataset[TripletSample]):
             raise BadFileError(f"{self.store.describe(position)}: {error}") from error
         changed = choose_points(augment(centred.numpy(), self.augmentations, rng), self.num_points, rng)
         sample = TripletSample(points=torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32)), text_id=int(self.labels[index]),
-                               score=float(self.store.scores[position]), index=index)
+                               score=float(self.store.scores[position]), index=index, instance=index % self._num_chosen)
         if self.embeddings is not None:
             sample["image_embed"] = self.embeddings[position]
         if self.image_size is not None:
             sample["image"] = self.store.image(position, self.image_size)
         return sample
-
-    @property
-    def present_classes(self) -> tuple[str, ...]:
-        """Names of the concepts that occur, in the order of their ids."""
-        return tuple(self.class_names[number] for number in np.unique(self.labels))
 
     def _chosen(self, min_score: float, min_points: int, exclude: list[str], data: list[str] | None,
                 part: str | None, limit: int | None) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from clip2x.data.augmentations import Augmentation
-from clip2x.data.samplers import SampleKey, key_parts
+from clip2x.data.samplers import SampleKey
 from clip2x.data.triplets.dataset import TripletProxies
 from clip2x.data.triplets.index import plain
 from clip2x.errors import InputError
@@ -82,10 +83,11 @@ class JoinedTriplets(Dataset[TripletSample]):
         return int(self.starts[-1])
 
     def __getitem__(self, key: SampleKey | int) -> TripletSample:
-        index, epoch = key_parts(key)
-        number, inside = self._place(index)
-        sample: TripletSample = self.parts[number][SampleKey(inside, epoch)]
-        return {**sample, "text_id": int(self._ids[number][sample["text_id"]]), "index": index}
+        key = SampleKey.of(key)
+        number, inside = self._place(key.index)
+        sample: TripletSample = self.parts[number][replace(key, index=inside)]
+        return {**sample, "text_id": int(self._ids[number][sample["text_id"]]), "index": key.index,
+                "instance": int(self.starts[number] + sample["instance"])}
 
     def describe(self, index: int) -> str:
         """Name a sample for messages."""
