@@ -15,6 +15,7 @@ STORE ?= $(RUNS)/collect_proxies## folder of the triplets
 SHARD ?=## part of the models that this machine renders, e.g. 1/4; default: all
 SEED ?= 0## seed of the generated data, of training and of sampling
 ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); [ $$cores -gt 4 ] && echo 4 || echo $$cores)## processes of the test suite; default: all cores, at most 4
 PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
 
 .PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt report clean
@@ -100,10 +101,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(STAMP)  ## the test suite (offline, CPU)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-all: $(STAMP)  ## the test suite with the slow tests
-	$(BIN)/python -m pytest -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu"
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .
