@@ -163,7 +163,10 @@ def rasterize(
         point_radius = point_radius.to(points.device, torch.float32).repeat_interleave(num_views)
     points, distance, axes = points.float(), distance.float(), camera_axes(azimuth_deg, elevation_deg).flatten(0, 1)
     with_gradient = torch.is_grad_enabled() and (points.requires_grad or axes.requires_grad or distance.requires_grad)
-    kernels = _kernels(points, num_views, image_size, point_radius)
+    kernels = None
+    if points.device.type == "cpu":
+        footprint = (2 * _reach(point_radius, image_size) + 1) ** 2
+        kernels = _kernels(batch * num_views * (image_size**2 + points.shape[1] * footprint))
     if kernels is not None and not with_gradient:
         drawn: Tensor = kernels.nearest_depths(points, axes, distance, image_size, point_radius)
         return drawn.view(batch, num_views, image_size, image_size)
@@ -203,6 +206,10 @@ def grey_from_depth(depth: Float[Tensor, "*views size size"]) -> Float[Tensor, "
     if depth.requires_grad or depth.device.type != "cpu":
         return _grey(depth)
     pictures = depth.reshape(-1, *depth.shape[-2:])
+    kernels = _kernels(pictures.numel()) if depth.dtype == torch.float32 else None
+    if kernels is not None:
+        drawn: Tensor = kernels.grey_pictures(pictures)
+        return drawn.view_as(depth)
     grey = torch.empty_like(pictures)
     step = max(1, CHUNK_CANDIDATES // (depth.shape[-2] * depth.shape[-1]))
     for first in range(0, len(pictures), step):  # the temporaries of one step fit the cache
@@ -297,19 +304,17 @@ def _check_clouds_and_views(points: Tensor, azimuth_deg: Tensor, elevation_deg: 
         raise InputError(f"distance must be positive, got {distance.min().item():g}.")
 
 
-def _kernels(points: Float[Tensor, "batch points 3"], num_views: int, image_size: int,
-             point_radius: float | Float[Tensor, "rows"]) -> ModuleType | None:
-    """Choose who draws these views: the module of compiled kernels, or None for plain PyTorch.
+def _kernels(work: int) -> ModuleType | None:
+    """Choose who does so many pixels and pixel candidates on a CPU: the module of compiled kernels, or None for plain PyTorch.
 
     Raises:
         MissingDependencyError: If `COMPILED` asks for kernels that are not there.
     """
     global _drawn
-    if COMPILED is False or points.device.type != "cpu" or torch.compiler.is_compiling():
+    if COMPILED is False or torch.compiler.is_compiling():
         return None
     if COMPILED is None and _drawn < WORTH_COMPILING:
-        footprint = (2 * _reach(point_radius, image_size) + 1) ** 2
-        _drawn += len(points) * num_views * (image_size**2 + points.shape[1] * footprint)
+        _drawn += work
         return None
     kernels = compiled_kernels()
     if kernels is None and COMPILED:

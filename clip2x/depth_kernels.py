@@ -47,6 +47,14 @@ def nearest_keys(points: Float32[Tensor, "batch points 3"], axes: Float32[Tensor
     return nearest
 
 
+def grey_pictures(depth: Float32[Tensor, "pictures size size"]) -> Float32[Tensor, "pictures size size"]:
+    """Do the work of `grey_from_depth`."""
+    grey = torch.empty(depth.shape)
+    depths, greys = _array(depth).reshape(len(depth), -1), grey.numpy().reshape(len(depth), -1)
+    _share_rows(len(depth), depth.numel(), lambda first, last: _GREY(first, last, depths, depths.view(np.int32), greys))
+    return grey
+
+
 def _draw(points: Tensor, axes: Tensor, distance: Tensor, image_size: int, point_radius: float | Tensor, nearest: NDArray[Any],
           nothing: np.uint32 | int, shift: int) -> None:
     radii = _array(torch.as_tensor(point_radius, dtype=torch.float32).expand(len(axes)))
@@ -136,4 +144,27 @@ def _nearest(first: int, last: int, points: NDArray[np.float32], axes: NDArray[n
                         pixels[step] = min(pixels[step], hit)
 
 
-_NEAREST = _compiled(_nearest)
+def _grey(first: int, last: int, depth: NDArray[np.float32], bits: NDArray[np.int32], grey: NDArray[np.float32]) -> None:
+    """Twin of `_grey` in `clip2x.depth`. Extremes are sought in the bits, which sort like the floats >= 0; those of a NaN are above infinity's."""
+    one_bits, infinite_bits, positive = np.int32(0x3F800000), np.int32(0x7F800000), np.int32(0x7FFFFFFF)
+    zero, one, light, white = np.float32(0), np.float32(1), np.float32(200), np.float32(255)
+    extremes = np.empty(2, np.int32)
+    values = extremes.view(np.float32)
+    for picture in range(first, last):
+        pixels = bits[picture]
+        largest, smallest, magnitude = np.int32(0), infinite_bits, np.int32(0)
+        for pixel in range(len(pixels)):
+            largest = max(largest, pixels[pixel])
+            smallest = min(smallest, pixels[pixel] if pixels[pixel] > 0 else one_bits)
+            magnitude = max(magnitude, pixels[pixel] & positive)
+        extremes[0], extremes[1] = largest, smallest
+        nearest, divisor = values[1], values[0] if largest > 0 else one
+        if magnitude > infinite_bits:
+            nearest, divisor = np.float32(np.nan), one
+        row, shades = depth[picture], grey[picture]
+        for pixel in range(len(row)):
+            shade = (row[pixel] - nearest) / divisor * light / white
+            shades[pixel] = one if row[pixel] <= zero and magnitude <= infinite_bits else shade
+
+
+_NEAREST, _GREY = _compiled(_nearest), _compiled(_grey)

@@ -161,7 +161,10 @@ def test_without_numba_plain_pytorch_draws(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (1, 7, 7), (3, 2, 5, 5), (40, 96, 96), (0, 4, 4)])
-def test_grey_is_the_plain_formula(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_numba)])
+def test_grey_is_the_plain_formula(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], compiled: bool) -> None:
+    monkeypatch.setattr(depth_module, "COMPILED", compiled)
+
     def formula(depth: Tensor) -> Tensor:
         covered = depth > 0
         largest = depth.amax(dim=(-2, -1), keepdim=True)
