@@ -49,8 +49,8 @@ def nearest_keys(points: Float32[Tensor, "batch points 3"], axes: Float32[Tensor
 
 def grey_pictures(depth: Float32[Tensor, "pictures size size"]) -> Float32[Tensor, "pictures size size"]:
     """Do the work of `grey_from_depth`."""
-    grey = torch.empty(depth.shape)
-    depths, greys = _array(depth).reshape(len(depth), -1), grey.numpy().reshape(len(depth), -1)
+    flat, grey = depth.flatten(1), torch.empty(depth.shape)
+    depths, greys = _array(flat), grey.numpy().reshape(flat.shape)
     _share_rows(len(depth), depth.numel(), lambda first, last: _GREY(first, last, depths, depths.view(np.int32), greys))
     return grey
 
