@@ -1,4 +1,4 @@
-"""How long one depth view takes, beside the floor of writing its pixels and the ViT-B/32 pass that follows it."""
+"""How long one depth view takes, in plain PyTorch and compiled, beside the floor of writing its pixels and the ViT-B/32 pass that follows it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import open_clip
 import torch
 from timing import devices, hardware, summary, times_ms
 
-from clip2x.depth import CHUNK_CANDIDATES, grey_from_depth, rasterize, view_preset
+from clip2x import depth as depth_module
+from clip2x.depth import CHUNK_CANDIDATES, DepthViews, compiled_kernels, density_radius, grey_from_depth, rasterize, view_preset
 from clip2x.geometry import unit_sphere
 
 
@@ -24,19 +25,33 @@ def measure(device: str, options: argparse.Namespace) -> None:
     buffer = torch.empty(num_pictures, size, size, device=device)
     depth = rasterize(points, *cameras, **sizes)
     wanted = points.clone().requires_grad_()
-    rows = {
+    views, dense_views = DepthViews(options.views, size, options.point_radius), DepthViews(options.views, size, "density")
+    drawn = {
         "rasterize": lambda: rasterize(points, *cameras, **sizes),
         "rasterize + gradient": lambda: rasterize(wanted, *cameras, **sizes).sum().backward(),
-        "grey_from_depth": lambda: grey_from_depth(depth),
-        "floor: write the pixels once": lambda: buffer.fill_(-1),
+        "DepthViews": lambda: views(points),
+        "DepthViews, density": lambda: dense_views(points),
     }
+    others = {
+        "grey_from_depth": lambda: grey_from_depth(depth),
+        "density_radius": lambda: density_radius(points),
+        "floor: write the pixels once": lambda: buffer.fill_(-1),
+        "the same, memory new": lambda: torch.full_like(buffer, -1),
+    }
+    ways = [way for way in (False, True) if {"plain": not way, "compiled": way, "both": True}[options.path]]
+    if device == "cuda" or compiled_kernels() is None:
+        ways = [False]
     print(hardware(device))
     print(f"batch {options.batch}, {options.points} points, {options.views}, {size} px, radius {options.point_radius}; time per view")
     medians = {}
-    for name, work in rows.items():
-        readings = times_ms(work, options.repeats, device)
-        medians[name] = float(torch.tensor(readings).median()) / num_pictures
-        print(f"  {name:<30}{summary(readings, num_pictures)}")
+    for way in ways:
+        depth_module.COMPILED = way
+        for name, work in drawn.items():
+            readings = times_ms(work, options.repeats, device)
+            medians[name] = float(torch.tensor(readings).median()) / num_pictures
+            print(f"  {name + (', compiled' if way else ''):<32}{summary(readings, num_pictures)}")
+    for name, work in others.items():
+        print(f"  {name:<32}{summary(times_ms(work, options.repeats, device), num_pictures)}")
     vit_ms = measure_tower(device, max(3, options.repeats // 4))
     print(f"  rasterize is {medians['rasterize'] / vit_ms:.1%} of the ViT-B/32 pass")
     print(f"  bound of the chunk's temporaries: {CHUNK_CANDIDATES * 60 / 2**20:.0f} MiB")
@@ -53,7 +68,7 @@ def measure_tower(device: str, repeats: int) -> float:
     tower = open_clip.create_model("ViT-B-32", pretrained=None).visual.eval().to(device)
     pictures = torch.rand(16, 3, 224, 224, device=device)
     readings = times_ms(lambda: tower(pictures), repeats, device)
-    print(f"  {'ViT-B/32 image tower, forward':<30}{summary(readings, len(pictures))}")
+    print(f"  {'ViT-B/32 image tower, forward':<32}{summary(readings, len(pictures))}")
     return float(torch.tensor(readings).median()) / len(pictures)
 
 
@@ -65,6 +80,7 @@ def main() -> None:
     parser.add_argument("--views", default="clip2point-10")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--point-radius", type=float, default=0.02)
+    parser.add_argument("--path", choices=["plain", "compiled", "both"], default="both", help="compiled needs Numba and a CPU")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

@@ -1,16 +1,31 @@
-"""Depth views of point clouds: CLIP2Point's orthographic disc splats, its grey mapping and its camera positions, in plain PyTorch."""
+"""Depth views of point clouds: CLIP2Point's orthographic disc splats, its grey mapping and its camera positions.
+
+In plain PyTorch; on CPUs `depth_kernels` does the inner loops where Numba is installed (`pip install clip2x[fast]`), with the same bits.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
 import itertools
+from types import ModuleType
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
+from torch.nn import functional
 
-from clip2x.errors import InputError
+from clip2x.errors import InputError, MissingDependencyError
 from clip2x.geometry import camera_axes, check_finite
+
+COMPILED: bool | None = None
+"""Whether compiled kernels draw on CPUs. None: where Numba is installed, once this process has drawn `WORTH_COMPILING`; True: always, an
+error without Numba; False: never. The pictures are the same to the bit: the switch is for tests and benchmarks."""
+
+WORTH_COMPILING = 1 << 29
+"""Pixels and pixel candidates that plain PyTorch handles before Numba is loaded. Ours: that takes it about as long as Numba takes to start
+and to compile, so that short programs do not wait and long ones lose no more than that."""
 
 CHUNK_CANDIDATES = 1 << 18
 """Pixel candidates (points x footprint) handled at once. Ours: keeps the temporaries of `rasterize` in the CPU's cache."""
@@ -23,6 +38,9 @@ EMPTY = -1.0
 
 NEIGHBOURS, RADIUS_PER_SPACING, QUERIES = 4, 1.7, 128
 """Of `density_radius`. Ours, chosen with the small CLIP at 64 px on the mini-world's training parts, see docs/data.md."""
+
+_drawn = 0
+"""Work of plain PyTorch in this process so far, see `WORTH_COMPILING`."""
 
 NO_POINT = torch.iinfo(torch.int64).max
 
@@ -74,7 +92,7 @@ def density_radius(points: Float[Tensor, "batch points 3"], least: float = 0.02,
     check_finite(points)
     radii = []
     for cloud in points.detach().float():
-        distinct = torch.unique(cloud, dim=0)
+        distinct = _distinct(cloud)
         if len(distinct) == 1:
             radii.append(torch.full((), most, device=points.device))
             continue
@@ -83,6 +101,18 @@ def density_radius(points: Float[Tensor, "batch points 3"], least: float = 0.02,
         nearest = distances.topk(min(NEIGHBOURS, len(distinct) - 1) + 1, largest=False).values[:, 1:]
         radii.append(nearest.mean() * RADIUS_PER_SPACING)
     return torch.stack(radii).clamp(least, most)
+
+
+def _distinct(cloud: Float[Tensor, "points 3"]) -> Float[Tensor, "distinct 3"]:
+    """Leave out repeated points and sort the others by x, then y, then z: `torch.unique`, five times as fast on a CPU."""
+    if cloud.device.type != "cpu":
+        distinct: Tensor = torch.unique(cloud, dim=0)
+        return distinct
+    points = cloud.numpy()
+    ordered = points[np.lexsort(points.T[::-1])]
+    new = np.ones(len(ordered), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return torch.from_numpy(ordered[new])
 
 
 def rasterize(
@@ -131,17 +161,28 @@ def rasterize(
         if point_radius.shape != (batch,):
             raise InputError(f"point_radius must be a number or one for each of the {batch} clouds, got {tuple(point_radius.shape)}.")
         point_radius = point_radius.to(points.device, torch.float32).repeat_interleave(num_views)
-    left, up, depth = _view_coordinates(points.float(), azimuth_deg, elevation_deg, distance.float())
+    points, distance, axes = points.float(), distance.float(), camera_axes(azimuth_deg, elevation_deg).flatten(0, 1)
+    with_gradient = torch.is_grad_enabled() and (points.requires_grad or axes.requires_grad or distance.requires_grad)
+    kernels = None
+    if points.device.type == "cpu":
+        footprint = (2 * _reach(point_radius, image_size) + 1) ** 2
+        kernels = _kernels(batch * num_views * (image_size**2 + points.shape[1] * footprint))
+    if kernels is not None and not with_gradient:
+        drawn: Tensor = kernels.nearest_depths(points, axes, distance, image_size, point_radius)
+        return drawn.view(batch, num_views, image_size, image_size)
+    left, up, depth = _view_coordinates(points, axes, distance)
     with torch.no_grad():
-        visible = depth.detach() >= 0
-        if not depth.requires_grad:
-            key = depth.masked_fill_(~visible, torch.inf)
-            nearest = _nearest_keys(left, up, key, image_size, point_radius)
+        visible = (depth.detach() >= 0) & (depth.detach() < torch.inf)
+        if not with_gradient:
+            nearest = _nearest_keys(left, up, depth.masked_fill_(~visible, torch.inf), image_size, point_radius)
             return nearest.nan_to_num_(posinf=EMPTY).view(batch, num_views, image_size, image_size)
-        order = torch.arange(depth.shape[1], device=depth.device)
-        bits = (depth.detach() + 0.0).view(torch.int32).long()  # + 0.0 turns -0.0 into 0.0; the bits of floats >= 0 sort like the floats
-        key = torch.where(visible, (bits << 32) | order, NO_POINT)
-        nearest = _nearest_keys(left.detach(), up.detach(), key, image_size, point_radius)
+        if kernels is not None:
+            nearest = kernels.nearest_keys(points, axes, distance, image_size, point_radius)
+        else:
+            order = torch.arange(depth.shape[1], device=depth.device)
+            bits = (depth.detach() + 0.0).view(torch.int32).long()  # + 0.0 turns -0.0 into 0.0; the bits of floats >= 0 sort like the floats
+            key = torch.where(visible, (bits << 32) | order, NO_POINT)
+            nearest = _nearest_keys(left.detach(), up.detach(), key, image_size, point_radius)
         empty = nearest == NO_POINT
         winner = (nearest & 0xFFFFFFFF).masked_fill_(empty, 0)
     picture = depth.gather(1, winner).masked_fill(empty, EMPTY)
@@ -162,11 +203,26 @@ def grey_from_depth(depth: Float[Tensor, "*views size size"]) -> Float[Tensor, "
 
     Source: official CLIP2Point code (30673e7, render/render.py).
     """
-    covered = depth > 0
+    if depth.requires_grad or depth.device.type != "cpu":
+        return _grey(depth)
+    pictures = depth.reshape(-1, *depth.shape[-2:])
+    kernels = _kernels(pictures.numel()) if depth.dtype == torch.float32 else None
+    if kernels is not None:
+        drawn: Tensor = kernels.grey_pictures(pictures)
+        return drawn.view_as(depth)
+    grey = torch.empty_like(pictures)
+    step = max(1, CHUNK_CANDIDATES // (depth.shape[-2] * depth.shape[-1]))
+    for first in range(0, len(pictures), step):  # the temporaries of one step fit the cache
+        grey[first : first + step] = _grey(pictures[first : first + step])
+    return grey.view_as(depth)
+
+
+def _grey(depth: Float[Tensor, "*views size size"]) -> Float[Tensor, "*views size size"]:
     largest = depth.amax(dim=(-2, -1), keepdim=True)
-    smallest = torch.where(covered, depth, 1.0).amin(dim=(-2, -1), keepdim=True)
+    smallest = functional.threshold(depth, 0.0, 1.0).amin(dim=(-2, -1), keepdim=True)
     grey = (depth - smallest) / torch.where(largest > 0, largest, 1.0) * 200 / 255
-    return torch.where(covered, grey, 1.0)
+    # Only the background is below 0. `torch.where` with a mask of pixels, once for `smallest` and once here, takes ten times as long on a CPU.
+    return functional.threshold(grey, -torch.finfo(depth.dtype).tiny, 1.0)
 
 
 class DepthViews(nn.Module):
@@ -248,17 +304,40 @@ def _check_clouds_and_views(points: Tensor, azimuth_deg: Tensor, elevation_deg: 
         raise InputError(f"distance must be positive, got {distance.min().item():g}.")
 
 
+def _kernels(work: int) -> ModuleType | None:
+    """Choose who does so many pixels and pixel candidates on a CPU: the module of compiled kernels, or None for plain PyTorch.
+
+    Raises:
+        MissingDependencyError: If `COMPILED` asks for kernels that are not there.
+    """
+    global _drawn
+    if COMPILED is False or torch.compiler.is_compiling():
+        return None
+    if COMPILED is None and _drawn < WORTH_COMPILING:
+        _drawn += work
+        return None
+    kernels = compiled_kernels()
+    if kernels is None and COMPILED:
+        raise MissingDependencyError("compiled depth views need Numba, which is not installed or does not fit NumPy; run: pip install clip2x[fast].")
+    return kernels
+
+
+@functools.cache
+def compiled_kernels() -> ModuleType | None:
+    """Load `depth_kernels`; None where Numba is not installed or does not support the installed NumPy."""
+    try:
+        return importlib.import_module("clip2x.depth_kernels")
+    except ImportError:
+        return None
+
+
 def _view_coordinates(
-    points: Float[Tensor, "batch points 3"],
-    azimuth_deg: Float[Tensor, "batch views"],
-    elevation_deg: Float[Tensor, "batch views"],
-    distance: Float[Tensor, "batch views"],
+    points: Float[Tensor, "batch points 3"], axes: Float[Tensor, "rows 3 3"], distance: Float[Tensor, "batch views"]
 ) -> tuple[Float[Tensor, "rows points"], Float[Tensor, "rows points"], Float[Tensor, "rows points"]]:
     """Put clouds in front of their cameras; returns left, up and depth of every point, rows = (cloud, view).
 
     Products and sums one by one, not a matrix product: TF32 and autocast must not touch them, and the rounding is the original's.
     """
-    axes = camera_axes(azimuth_deg, elevation_deg).flatten(0, 1)
     scaled = points[:, None] * (1 / distance)[:, :, None, None]
     x, y, z = scaled.flatten(0, 1).unbind(-1)
     left, up, depth = (x * axis[:, :1] + y * axis[:, 1:2] + z * axis[:, 2:] for axis in axes.unbind(1))
@@ -275,8 +354,7 @@ def _nearest_keys(
     """Keep in every pixel the smallest key of the points whose disc covers it; the largest value of the type where there is none."""
     nothing = torch.inf if key.is_floating_point() else NO_POINT
     nearest = key.new_full((len(key), image_size * image_size), nothing)
-    largest = float(point_radius.max()) if isinstance(point_radius, Tensor) else point_radius
-    reach = min(int(largest * image_size / 2 + 0.501), image_size)  # pixels from the point's own to the last one its disc can hit
+    reach = _reach(point_radius, image_size)
     squared_radius = (point_radius.square().view(-1, 1, 1, 1).expand(len(key), 1, 1, 1) if isinstance(point_radius, Tensor)
                       else float(np.float32(point_radius) * np.float32(point_radius)))
     candidates, at_once = (2 * reach + 1) ** 2, CHUNK_CANDIDATES if key.device.type == "cpu" else CHUNK_CANDIDATES_GPU
@@ -294,6 +372,12 @@ def _nearest_keys(
     return nearest
 
 
+def _reach(point_radius: float | Float[Tensor, "rows"], image_size: int) -> int:
+    """Count the pixels from a point's own to the last one that the largest disc can hit."""
+    largest = float(point_radius.max()) if isinstance(point_radius, Tensor) else point_radius
+    return int(min(largest * image_size / 2 + 0.501, image_size))
+
+
 def _pixels_near(
     coordinate: Float[Tensor, "rows points"], reach: int, image_size: int
 ) -> tuple[Int64[Tensor, "rows near points"], Float[Tensor, "rows near points"]]:
@@ -302,7 +386,7 @@ def _pixels_near(
     Pixel i counted from the right (or bottom) has its centre at -1 + (2 i + 1) / S. Source: PyTorch3D, whose +x points left, +y up.
     """
     offsets = torch.arange(-reach, reach + 1, device=coordinate.device, dtype=coordinate.dtype)
-    own = torch.floor((coordinate + 1) * (image_size / 2)).clamp_(-reach - 1, image_size + reach)
+    own = torch.floor((coordinate + 1) * (image_size / 2)).nan_to_num_(nan=-torch.inf).clamp_(-reach - 1, image_size + reach)
     position = own[:, None] + offsets[:, None]
     squared = ((2 * position + 1) / image_size - 1).sub_(coordinate[:, None]).square_()
     position = image_size - 1 - position

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from clip2x import __version__
+from clip2x.depth import compiled_kernels
 from clip2x.errors import MissingDependencyError
 from clip2x.manifest import manifest_names
 from clip2x.meshes import open3d_module
@@ -33,6 +34,7 @@ def examine() -> int:
         print("Open3D: works")
     except MissingDependencyError as error:
         problems.append(str(error))
+    print("compiled depth views: " + ("ready" if compiled_kernels() is not None else "no Numba that fits, run: pip install clip2x[fast]"))
     print(f"manifests: {', '.join(manifest_names())}")
     print(f"free disk here: {shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB")
     for problem in problems:

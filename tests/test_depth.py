@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from clip2x.depth import DepthViews, density_radius, grey_from_depth, rasterize,
 from clip2x.errors import InputError
 from clip2x.geometry import camera_axes, unit_sphere
 
+needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="Numba is not installed")
 GOLDEN_SETS = ["a_1024x10", "b_1024x6", "c_2048x10", "d_1024x10_dist"]
 
 
@@ -45,7 +47,10 @@ def slow_picture(view_points: NDArray[np.float32], size: int, radius: float) -> 
 @pytest.mark.data
 @pytest.mark.parametrize("name", GOLDEN_SETS)
 @pytest.mark.parametrize("with_gradient", [False, True])
-def test_same_pictures_as_the_official_renderer(shared_data: Path, name: str, with_gradient: bool) -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_numba)])
+def test_same_pictures_as_the_official_renderer(shared_data: Path, monkeypatch: pytest.MonkeyPatch, name: str, with_gradient: bool,
+                                                compiled: bool) -> None:
+    monkeypatch.setattr(depth_module, "COMPILED", compiled)
     golden = np.load(shared_data / "render_reference.npz")
     points, azimuth, elevation, distance, expected, grey = (
         torch.from_numpy(golden[f"{name}.{key}"]) for key in ("points", "azim", "elev", "dist", "zbuf", "image")
@@ -63,7 +68,9 @@ def test_same_pictures_as_the_official_renderer(shared_data: Path, name: str, wi
     ("size", "radius", "distance"),
     [(32, 0.02, 1.0), (32, 0.1, 1.3), (33, 0.045, 0.9), (64, 0.02, 1.07), (24, 0.7, 1.0), (8, 3.0, 1.0), (20, 0.25, 0.5)],
 )
-def test_slow_twin(size: int, radius: float, distance: float) -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_numba)])
+def test_slow_twin(monkeypatch: pytest.MonkeyPatch, size: int, radius: float, distance: float, compiled: bool) -> None:
+    monkeypatch.setattr(depth_module, "COMPILED", compiled)
     clouds = some_clouds(2, 60)
     azimuth, elevation, distances = cameras(2, [30, 0], [20, 90], [distance, distance])
     picture = rasterize(clouds, azimuth, elevation, distances, image_size=size, point_radius=radius)

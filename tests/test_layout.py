@@ -12,7 +12,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 ROWS = [
     ["errors", "types", "manifest", "storage", "signals", "provenance"],
-    ["geometry", "depth", "meshes", "projections"],
+    ["geometry", "depth", "depth_kernels", "meshes", "projections"],
     ["encoders", "adapters", "losses", "optim"],
     ["miniworld"],
     ["data"],
