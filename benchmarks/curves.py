@@ -87,7 +87,7 @@ def opening(triplets: int, options: argparse.Namespace) -> Work:
 
 CURVES = {
     "batch-points": Curve("point transformer tiny, forward and backward", "clouds in the batch", (16, 64, 256), "ms/cloud", None, encoder_step),
-    "batch-pictures": Curve("image tower, forward and backward", "pictures in the batch", (4, 16, 48), "ms/picture", None, tower_step),
+    "batch-pictures": Curve("image tower, forward and backward", "pictures in the batch", (4, 16, 32), "ms/picture", None, tower_step),
     "points-drawing": Curve("rasterize, 8 clouds, 10 views", "points of a cloud", (256, 1024, 4096, 16384), "ms/view", 80, drawing),
     "points-encoding": Curve("point transformer tiny, 32 clouds, forward", "points of a cloud", (256, 1024, 4096), "ms/cloud", 32, encoding),
     "views": Curve("drawing and encoding 4 clouds", "views of a cloud", (1, 2, 5, 10), "ms/cloud", 4, viewing),
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="ViT-B-32-quickgelu")
     parser.add_argument("--points", type=int, default=1024)
     parser.add_argument("--reads", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--stores", type=Path, default=Path("runs/bench"), help="where synthetic stores are made, and stay")
     parser.add_argument("--here", nargs=2, help=argparse.SUPPRESS)
     results_option(parser)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 
+import open_clip
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clip2x.adapters import AdapterSettings, GatedFusion
-from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.points import PointTransformer
 
 OWLV2 = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "image_size": 960, "patch_size": 16}
@@ -27,7 +27,9 @@ def count(model: torch.nn.Module, *shape: int, device: str = "meta") -> int:
 
 def image_tower(model: str = "ViT-B-32-quickgelu") -> int:
     """FLOPs of a picture at 224 px."""
-    return count(ClipTowers(model, random_weights=True).image_tower.visual, 3, 224, 224)
+    with torch.device("meta"):
+        tower = open_clip.CLIP(**open_clip.get_model_config(model)).visual
+    return count(tower, 3, 224, 224)
 
 
 def point_encoder(size: str, num_points: int = 1024) -> int:

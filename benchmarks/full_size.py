@@ -15,7 +15,7 @@ import torch
 from flops import image_tower, point_encoder
 from results import Results, Target, results_option
 from training_steps import BOTH_TOWERS, ENCODER, MODEL, STEP, depth_stage, points_stage
-from under_trainer import Stage, run
+from under_trainer import WARM_UP, Stage, run
 from zero_shot import EVALUATION, TOWER, VIEWS, evaluation_stage
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -24,32 +24,35 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 
 @dataclass(frozen=True)
 class Case:
-    """One run: what, at which size, and the floating-point operations of a piece."""
+    """One run: what, at which size, for how many batches, and the floating-point operations of a piece."""
 
     name: str
     size: str
     unit: str
     stage: Callable[[], Stage]
+    steps: int
     floor_is: str
     target: Target
     flops: Callable[[], int]
 
 
-def cases(root: Path, *, smoke: bool, workers: int) -> Iterator[Case]:
+def cases(root: Path, *, smoke: bool, steps: int, workers: int) -> Iterator[Case]:
     """List the runs; with `smoke` the same ones with the small CLIP, the tiny encoder and a few samples."""
     model, encoder, points = ("clip2x-small", "tiny", 64) if smoke else (MODEL, "small", 1024)
     precision = "bf16"
     for batch in (4,) if smoke else (256, 2048):
         yield Case("image-depth pre-training", f"{model}, {precision}, batch {batch}", "ms/pair",
-                   lambda batch=batch: depth_stage(root, batch, model=model, workers=workers), BOTH_TOWERS, STEP, lambda: 7 * image_tower())
+                   lambda batch=batch: depth_stage(root, batch, model=model, workers=workers), steps, BOTH_TOWERS, STEP, lambda: 7 * image_tower())
     for batch in (4,) if smoke else (512, 2048):
         yield Case("point pre-training", f"{encoder}, {points:,} points, {precision}, batch {batch}", "ms/triplet",
                    lambda batch=batch: points_stage(batch, size=encoder, num_points=points, model=model, workers=workers,
-                                                    triplets=1500 if smoke else None), ENCODER, STEP, lambda: 3 * point_encoder(encoder, points))
-    for batch in (2,) if smoke else (26, 205):  # times ten views: about 256 and 2,048 pictures
+                                                    triplets=1500 if smoke else None), steps, ENCODER, STEP,
+                   lambda: 3 * point_encoder(encoder, points))
+    for batch in (2,) if smoke else (26, 100):  # of ten pictures; the mini-world has 400 clouds
+        batches = min(steps, 400 // batch - WARM_UP)
         yield Case("zero-shot evaluation", f"{model}, {precision}, {VIEWS} views, batch {batch}", "ms/cloud",
-                   lambda batch=batch: evaluation_stage(root, batch, 1 if smoke else 2, model=model, precision=precision, num_points=points,
-                                                        workers=workers), TOWER, EVALUATION, lambda: VIEWS * image_tower())
+                   lambda batch=batch, batches=batches: evaluation_stage(root, batch, batches, model=model, precision=precision, num_points=points,
+                                                                         workers=workers), batches, TOWER, EVALUATION, lambda: VIEWS * image_tower())
 
 
 def peak_flops() -> float | None:
@@ -58,11 +61,11 @@ def peak_flops() -> float | None:
     return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
 
 
-def measure(case: Case, device: str, steps: int, backend: str | None, results: Results) -> None:
+def measure(case: Case, device: str, backend: str | None, results: Results) -> None:
     """Add the row of one case."""
     size = case.size + (", torch.compile" if backend else "")
     try:
-        timed = run(case.stage(), steps, device, "bf16-mixed", backend)
+        timed = run(case.stage(), case.steps, device, "bf16-mixed", backend)
     except torch.OutOfMemoryError:
         results.not_run(case.name, size, case.unit, "out of memory", floor_is=case.floor_is, target=case.target, device=device)
         return
@@ -83,10 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     on_gpu = torch.cuda.is_available()
     results = Results("full_size", options.results)
-    for case in cases(options.root, smoke=options.smoke, workers=0 if options.smoke else options.workers):
+    steps, workers = (1, 0) if options.smoke else (options.steps, options.workers)
+    for case in cases(options.root, smoke=options.smoke, steps=steps, workers=workers):
         for backend in (None, "inductor" if on_gpu else "eager"):
             if on_gpu or options.smoke:
-                measure(case, "cuda" if on_gpu else "cpu", 1 if options.smoke else options.steps, backend, results)
+                measure(case, "cuda" if on_gpu else "cpu", backend, results)
             else:
                 results.not_run(case.name, case.size + (", torch.compile" if backend else ""), case.unit, "no GPU was at hand",
                                 floor_is=case.floor_is, target=case.target)

@@ -72,10 +72,20 @@ def collection_stage(root: Path, frames: str, limit: int, detector: Callable[[],
     return Stage(make, decode, lambda module: [], 1, loop="predict")
 
 
+class FirstCrops:
+    """A shard that ends after some crops, as far as embedding them looks at it."""
+
+    def __init__(self, shard: Shard, number: int) -> None:
+        self.path, self.crop, self.number = shard.path, shard.crop, min(number, len(shard))
+
+    def __len__(self) -> int:
+        return self.number
+
+
 def measure_crops(store: Path, options: argparse.Namespace, results: Results) -> None:
-    """Embed the crops of the first shard."""
+    """Embed the first crops of a store."""
     clip = ClipTowers(options.model, random_weights=True)
-    shard = Shard(sorted(store.glob("shard-*.h5"))[0])
+    shard: Any = FirstCrops(Shard(sorted(store.glob("shard-*.h5"))[0]), options.crops)
     encoder = CropEncoder.of(clip, batch_size=32)
     pictures = torch.rand(min(32, len(shard)), 3, clip.image_size, clip.image_size)
 
@@ -110,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, default=Path("runs/mini/miniworld"))
     parser.add_argument("--frames", type=int, default=20, help="of each data set")
     parser.add_argument("--model", default="ViT-B-32-quickgelu", help="that embeds the crops")
+    parser.add_argument("--crops", type=int, default=64, help="that are embedded")
     parser.add_argument("--repeats", type=int, default=2, help="of embedding the crops")
     results_option(parser)
     options = parser.parse_args(arguments)

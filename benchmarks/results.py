@@ -68,7 +68,7 @@ class Results:
     def __init__(self, benchmark: str, path: Path | None) -> None:
         self.benchmark, self.path, self.keys = benchmark, path, set[tuple[str, ...]]()
         self.commit, self.versions, self.bystanders = commit(), versions(), Bystanders()
-        print(f"{benchmark}, {hardware('cpu')}, {torch.get_num_threads()} threads; median (quartiles)", flush=True)
+        print(f"{benchmark}, {place()}; median (quartiles)", flush=True)
 
     def add(self, name: str, size: str, readings: np.ndarray | Sequence[float], unit: str, *, floor: np.ndarray | float | None = None,
             floor_is: str | None = None, share: tuple[float, str] | None = None, target: Target | None = None, device: str = "cpu",
@@ -97,7 +97,7 @@ class Results:
         content = read_results(self.path)
         content["rows"] = [row for row in content["rows"] if row["benchmark"] != self.benchmark or key_of(row) in self.keys
                            or (row["device"] == "cuda" and not torch.cuda.is_available())]
-        content["runs"][self.benchmark] = {"arguments": sys.argv[1:], "code": code(), "hardware": hardware("cpu"),
+        content["runs"][self.benchmark] = {"arguments": sys.argv[1:], "code": code(), "place": place(),
                                            "others": self.bystanders.share()}
         write(self.path, content)
 
@@ -145,6 +145,11 @@ def code() -> str:
     for path in sorted([*(REPO / "clip2x").rglob("*.py"), *(REPO / "benchmarks").glob("*.py")]):
         digest.update(f"{path.relative_to(REPO)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def place() -> str:
+    """Name the processor and the number of threads that a process gets here."""
+    return f"{hardware('cpu')}, {torch.get_num_threads()} threads"
 
 
 def figure(value: float | None) -> str:

@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         add(results, "image-depth pre-training", f"{size}, batch {options.depth_batch}", timed, "ms/pair", BOTH_TOWERS, STEP)
     if "points" in options.stages:
         stage = points_stage(options.points_batch, size=options.encoder, num_points=options.points, triplets=options.triplets, **shared)
-        timed = run(stage, 2 * options.steps, "cpu", "32-true")
+        timed = run(stage, options.steps + 1, "cpu", "32-true")
         where = f"{options.encoder}, {options.points:,} points, float32, batch {options.points_batch}"
         add(results, "point pre-training", where, timed, "ms/triplet", ENCODER, STEP)
     if "adapter" in options.stages:

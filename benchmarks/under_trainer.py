@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import tempfile
@@ -97,6 +98,8 @@ def run(stage: Stage, steps: int, device: str, precision: str, compile_backend: 
         precision: The Trainer's.
         compile_backend: Of torch.compile, which is left out where this is None.
     """
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing without a GPU
     torch.manual_seed(0)
     turns = Turns(stage, device)
     with tempfile.TemporaryDirectory() as name, silence():

@@ -54,7 +54,7 @@ def measure_texts(model: str, numbers: Sequence[int], repeats: int, results: Res
         texts = [f"image of a {name}" for name in names]
         with tempfile.TemporaryDirectory() as cache, torch.no_grad():
             first = in_turns_ms({"all": lambda names=names: class_embeddings(clip, names, ["image of a {}"]),
-                                 "tower": lambda texts=texts: clip.encode_text(texts)}, min(repeats, 3), warm_up=1)
+                                 "tower": lambda texts=texts: clip.encode_text(texts)}, min(repeats, 2), warm_up=1)
             embeds = class_embeddings(clip, names, ["image of a {}"], cache=cache)
             copy = torch.empty_like(embeds)
             again = in_turns_ms({"all": lambda names=names, cache=cache: class_embeddings(clip, names, ["image of a {}"], cache=cache),
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--batch", type=int, default=8, help="clouds of ten views")
     parser.add_argument("--points", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--classes", type=int, nargs="+", default=[40, 1156])
     parser.add_argument("--repeats", type=int, default=10)
