@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from flops import image_tower, point_encoder
 from results import Results, Target, results_option
-from training_steps import BOTH_TOWERS, ENCODER, MODEL, STEP, depth_stage, points_stage
+from training_steps import BOTH_TOWERS, ENCODER, MODEL, PAIR, STEP, depth_stage, points_stage
 from under_trainer import WARM_UP, Stage, run
 from zero_shot import EVALUATION, TOWER, VIEWS, evaluation_stage
 
@@ -72,7 +72,7 @@ def measure(case: Case, device: str, backend: str | None, results: Results) -> N
     peak, seconds = peak_flops(), float(np.median(timed.loop)) / 1e3
     share = None if peak is None else (case.flops() / seconds / peak, f"the peak of {peak / 1e12:,.0f} TFLOP/s")
     results.add(case.name, size, timed.loop, case.unit, floor=timed.networks, floor_is=case.floor_is, share=share, target=case.target, device=device,
-                memory_mb=timed.memory_mb)
+                memory_mb=timed.memory_mb, note=PAIR if case.unit == "ms/pair" else None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

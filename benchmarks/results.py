@@ -29,6 +29,7 @@ JSON, TABLE = REPO / "benchmarks" / "results.json", REPO / "benchmarks" / "resul
 GENERATED = ("benchmarks/results.json", "benchmarks/results.md", "docs/scale.md")
 NOT_RUN = "not run"
 COLUMNS = ("what", "size", "median (quartiles)", "a second", "floor", "ratio", "share", "memory", "asked")
+TARGET_COLUMNS = ("what", "size", "found", "asked", "benchmark")
 VERDICTS = {True: ": met", False: ": **missed**", None: ""}
 FIELDS = ("benchmark", "name", "size", "device", "value", "unit", "quartiles", "mean", "repeats", "floor", "floor_is", "ratio", "share", "share_of",
           "memory_mb", "target", "met", "note", "hardware", "threads", "commit", "versions", "command")
@@ -199,7 +200,8 @@ def table(content: dict[str, Any]) -> str:
              "Median and quartiles; the floor is what no implementation can go below, or what the networks alone take; ratio is value / floor.",
              "Protocol: `README.md`.", "",
              f"{len(asked) - len(missed)} of {len(asked)} targets that could be measured are met; missed: {'; '.join(missed) or 'none'}. "
-             f"{len(waiting)} rows were not run."]
+             f"{len(waiting)} rows were not run.", "", "## Targets", "", *head(TARGET_COLUMNS)]
+    lines += [cells(target_cells(row)) for row in rows if row["target"] is not None]
     for benchmark in dict.fromkeys(row["benchmark"] for row in rows):
         own = [row for row in rows if row["benchmark"] == benchmark]
         run = content["runs"].get(benchmark, {})
@@ -209,13 +211,27 @@ def table(content: dict[str, Any]) -> str:
         for place in dict.fromkeys((row["hardware"], row["threads"]) for row in own if row["value"] is not None):
             commits = dict.fromkeys(short(row["commit"]) for row in own if (row["hardware"], row["threads"]) == place)
             lines += ["", f"{place[0]}, {place[1]} threads; commit {', '.join(commits)}{busy}."]
-        lines += ["", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-        lines += [table_row(row) for row in own]
+        lines += ["", *head(COLUMNS), *(cells(row_cells(row)) for row in own)]
     return "\n".join(lines) + "\n"
 
 
-def table_row(row: dict[str, Any]) -> str:
-    """Make a line of the table."""
+def cells(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def head(columns: Sequence[str]) -> list[str]:
+    return [cells(columns), cells(["---"] * len(columns))]
+
+
+def target_cells(row: dict[str, Any]) -> list[str]:
+    """Fill a line of the table of targets: what the target is of, and how it ended."""
+    target, found = Target(**row["target"]), row[row["target"]["of"]]
+    value = str(row["note"]) if found is None else f"{figure(found)}{' ' + row['unit'] if target.of == 'value' else ''}"
+    return [row["name"] + ("" if row["device"] == "cpu" else " (GPU)"), row["size"], value, f"{target}{VERDICTS[row['met']]}", row["benchmark"]]
+
+
+def row_cells(row: dict[str, Any]) -> list[str]:
+    """Fill a line of a benchmark's table."""
     asked = "" if row["target"] is None else f"{Target(**row['target'])}{VERDICTS[row['met']]}"
     value = str(row["note"])
     if row["value"] is not None:
@@ -224,11 +240,10 @@ def table_row(row: dict[str, Any]) -> str:
     floor = row["floor_is"] or ""
     if row["floor"] is not None:
         floor = f"{figure(row['floor'])}: {floor}"
-    cells = [row["name"] + ("" if row["device"] == "cpu" else " (GPU)"), row["size"], value, per_second(row), floor,
-             "" if row["ratio"] is None else f"{row['ratio']:.2f}" if row["ratio"] < 100 else f"{row['ratio']:.0f}",
-             "" if row["share"] is None else f"{100 * row['share']:.1f} % of {row['share_of']}",
-             "" if row["memory_mb"] is None else f"{row['memory_mb']:,.0f} MB", asked]
-    return "| " + " | ".join(cells) + " |"
+    return [row["name"] + ("" if row["device"] == "cpu" else " (GPU)"), row["size"], value, per_second(row), floor,
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}" if row["ratio"] < 100 else f"{row['ratio']:.0f}",
+            "" if row["share"] is None else f"{100 * row['share']:.1f} % of {row['share_of']}",
+            "" if row["memory_mb"] is None else f"{row['memory_mb']:,.0f} MB", asked]
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -78,4 +80,5 @@ def embed_noise(folder: Path, clip: ClipTowers | None, width: int) -> None:
             yield torch.empty(len(shard), 1)  # type: ignore[arg-type]
 
     name, size = ("bench", 224) if own is None else (own.clip_id, own.image_size)
-    embed_proxies(folder, Noise(lambda images: torch.randn(len(images), width, generator=rng), name, width, size))
+    with redirect_stderr(io.StringIO()):  # a bar of progress
+        embed_proxies(folder, Noise(lambda images: torch.randn(len(images), width, generator=rng), name, width, size))

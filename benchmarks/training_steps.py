@@ -39,6 +39,7 @@ BOTH_TOWERS = "both towers: frozen forward, tuned forward and backward"
 ENCODER = "the point encoder: forward and backward"
 ADAPTER = "both frozen towers forward, the adapter forward and backward"
 ADAPTER_ALONE = "the adapter: forward and backward"
+PAIR = "a pair is three pictures"
 
 
 class ManyPairs(ShapeNetPairs):
@@ -133,8 +134,8 @@ def adapter_stage(root: Path, batch: int, *, draws: int, model: str = MODEL, num
     return Stage(make, networks, lambda module: [module.clip.image_tower.visual, module.encoder.towers.depth.tower.visual], batch)
 
 
-def add(results: Results, name: str, where: str, timed: Timed, unit: str, floor_is: str, target: Target | None) -> None:
-    results.add(name, where, timed.loop, unit, floor=timed.networks, floor_is=floor_is, target=target, memory_mb=timed.memory_mb)
+def add(results: Results, name: str, where: str, timed: Timed, unit: str, floor_is: str, target: Target | None, note: str | None = None) -> None:
+    results.add(name, where, timed.loop, unit, floor=timed.networks, floor_is=floor_is, target=target, memory_mb=timed.memory_mb, note=note)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -159,7 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = Results("training_steps", options.results)
     if "depth" in options.stages:
         timed = run(depth_stage(options.root, options.depth_batch, **shared), options.steps, "cpu", "32-true")
-        add(results, "image-depth pre-training", f"{size}, batch {options.depth_batch}", timed, "ms/pair", BOTH_TOWERS, STEP)
+        add(results, "image-depth pre-training", f"{size}, batch {options.depth_batch}", timed, "ms/pair", BOTH_TOWERS, STEP,
+            PAIR)
     if "points" in options.stages:
         stage = points_stage(options.points_batch, size=options.encoder, num_points=options.points, triplets=options.triplets, **shared)
         timed = run(stage, options.steps + 1, "cpu", "32-true")
