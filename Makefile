@@ -112,17 +112,8 @@ lint: $(STAMP)  ## style and types
 
 check: lint test  ## lint and test
 
-bench: $(STAMP) $(if $(DATA),,$(MINI_PAIRS))  ## speed of the parts that matter, with their floors
-	$(BIN)/python benchmarks/depth_views.py
-	$(BIN)/python benchmarks/farthest_points.py
-	$(BIN)/python benchmarks/projections.py
-	$(BIN)/python benchmarks/point_encoders.py
-	$(BIN)/python benchmarks/render_pairs.py --root $(or $(DATA),$(MINI)/miniworld)
-	$(BIN)/python benchmarks/depth_step.py --root $(or $(DATA),$(MINI)/miniworld)
-	$(BIN)/python benchmarks/readers.py --root $(or $(DATA),$(MINI)/miniworld)
-	$(BIN)/python benchmarks/nuscenes_tables.py --scale 0.1
-	$(BIN)/python benchmarks/lifting.py --root $(or $(DATA),$(MINI)/miniworld)
-	$(BIN)/python benchmarks/triplet_store.py --triplets 50000
+bench: $(STAMP) $(if $(DATA),,$(MINI_PAIRS))  ## speed of the parts that matter, with their floors, into benchmarks/results.md; goes on where it was stopped
+	$(BIN)/python benchmarks/run.py --root $(or $(DATA),$(MINI)/miniworld) $(ARGS)
 
 doctor: $(STAMP)  ## versions, devices, what is missing
 	@$(BIN)/clip2x doctor

@@ -1,4 +1,4 @@
-"""How many LiDAR frames a second are lifted (six cameras, about 34,000 points, 60 boxes), and what share of the time each step takes.
+"""How long lifting a LiDAR frame takes (six cameras, about 34,000 points, 60 boxes), and what share each step has.
 
 Reads the mini-world (`make miniworld`) unless --root names a folder with nuScenes. Boxes are the projections of the annotated objects; frames
 with fewer get copies moved by half their width. Reading, detection and storing are not timed.
@@ -11,13 +11,14 @@ import multiprocessing
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from timing import hardware
+from results import Results, Target, results_option
+from timing import elapsed_ms
 
 from clip2x.data.entries import spread
 from clip2x.data.nuscenes.reader import NuScenesFrames
@@ -46,16 +47,22 @@ class TimedLifting(OutdoorLifting):
         return result
 
 
-def main() -> None:
+GROUND = "removing the ground and clustering alone"
+ONE = "the time of one process, shared out"
+TARGET = Target(125, "value")  # milliseconds a frame with two processes: 8 frames a second
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one process by steps, then several together."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("runs/mini/miniworld"))
     parser.add_argument("--split", default="mini_train")
     parser.add_argument("--frames", type=int, default=20, help="so many different ones, spread over the split")
     parser.add_argument("--boxes", type=int, default=60, help="in the pictures of each frame together")
-    parser.add_argument("--rounds", type=int, default=5, help="how often the frames are lifted by each number of processes")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    options = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=3, help="how often the frames are lifted by each number of processes")
+    parser.add_argument("--workers", type=int, nargs="*", default=[2])
+    results_option(parser)
+    options = parser.parse_args(arguments)
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of the processes that are started below
     frames = NuScenesFrames(root=options.root, variant="v1.0-mini", split=options.split)
     names = ObjectNames(frames.manifest, frames.variant_name)
@@ -63,20 +70,24 @@ def main() -> None:
     for position in spread(len(frames), options.frames):
         frame = frames[position]
         work.append((frame, of_number(perfect_boxes(frame, names)[0], options.boxes)))
-    print(hardware("cpu"))
+    results = Results("lifting", options.results)
     points, boxes = (np.mean([value(item) for item in work]) for value in (lambda item: len(item[0].points), lambda item: count(item[1])))
-    print(f"{len(work)} frames of {points:,.0f} points, {len(work[0][0].cameras)} cameras and {boxes:.0f} boxes")
+    where = f"{points:,.0f} points, {len(work[0][0].cameras)} cameras, {boxes:.0f} boxes"
     lifting = TimedLifting()
-    lift_all(lifting, work[:2], 1)
+    for item in work[:2]:
+        lifting(*item)
     lifting.seconds.clear()
-    total = lift_all(lifting, work, options.rounds)
+    readings = [elapsed_ms(lambda item=item: lifting(*item)) for item in work * options.rounds]
     steps = dict(lifting.seconds)
+    floor = steps["ground and clustering"] / len(readings) * 1e3
     steps["ground"] = steps.pop("ground and clustering") - steps["clustering"]
-    print(f"one process: {1e3 * total / len(work) / options.rounds:.0f} ms a frame; "
-          + ", ".join(f"{step} {seconds / total:.0%}" for step, seconds in sorted(steps.items(), key=lambda item: -item[1])))
+    results.add("lifting, one process", where, readings, "ms/frame", floor=floor, floor_is=GROUND,
+                note=", ".join(f"{step} {1e3 * seconds / sum(readings):.0%}" for step, seconds in sorted(steps.items(), key=lambda item: -item[1])))
     for workers in options.workers:
-        rates = sorted(rate(work, workers, options.rounds) for _ in range(3))
-        print(f"{workers} worker processes: {rates[1]:.1f} frames/s (median of 3; {rates[0]:.1f} to {rates[2]:.1f})")
+        found = times_together(work, workers, options.rounds)
+        results.add(f"lifting, {workers} processes", where, found, "ms/frame", floor=float(np.mean(readings)) / workers, floor_is=ONE,
+                    target=TARGET if workers == 2 and options.boxes == 60 else None)
+    results.finish()
 
 
 def count(found: dict[str, Detections]) -> int:
@@ -101,24 +112,18 @@ def of_number(found: dict[str, Detections], number: int) -> dict[str, Detections
     return found
 
 
-def lift_all(lifting: OutdoorLifting, work: list[Work], rounds: int) -> float:
-    """Lift every frame so often; seconds."""
-    start = time.perf_counter()
-    for _ in range(rounds):
-        for frame, found in work:
-            lifting(frame, found)
-    return time.perf_counter() - start
-
-
-def rate(work: list[Work], workers: int, rounds: int) -> float:
-    """Lift every frame so often with worker processes that have been started before; frames a second."""
+def times_together(work: list[Work], workers: int, rounds: int) -> list[float]:
+    """Lift every frame so often with worker processes that have been started before, three times; milliseconds a frame."""
     context = multiprocessing.get_context("spawn")
+    readings = []
     with context.Pool(workers, initializer=prepare, initargs=(work,)) as pool:
         pool.map(lift_number, range(2 * workers), chunksize=1)
-        start = time.perf_counter()
-        for _ in pool.imap_unordered(lift_number, list(range(len(work))) * rounds):
-            pass
-        return len(work) * rounds / (time.perf_counter() - start)
+        for _ in range(3):
+            start = time.perf_counter()
+            for _ in pool.imap_unordered(lift_number, list(range(len(work))) * rounds):
+                pass
+            readings.append((time.perf_counter() - start) / len(work) / rounds * 1e3)
+    return readings
 
 
 HELD: list[Work] = []

@@ -1,24 +1,24 @@
 """How long the tables of nuScenes take to open, the first time and later, and how much memory that needs.
 
 Makes tables of the size of v1.0-trainval in a temporary folder, laid out like the official files (one value a line), opens them in fresh
-processes and prints seconds and peak memory. Full size needs about 6 GB of disk.
+processes. Full size needs about 6 GB of disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from results import Results, Target, results_option
+from timing import elapsed_ms
 
 from clip2x.data.nuscenes.tables import open_tables
 
@@ -27,6 +27,8 @@ SIZES = {"scene": 850, "sample": 34_149, "instance": 64_386, "sample_data": 2_63
 CHANNELS = ["LIDAR_TOP", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT", "RADAR_FRONT",
             "RADAR_FRONT_LEFT", "RADAR_FRONT_RIGHT", "RADAR_BACK_LEFT", "RADAR_BACK_RIGHT"]
 BLOCK = 4096
+BYTES = "reading the bytes of all tables once"
+FIRST, LATER = Target(90, "value"), Target(3, "value")  # seconds, at full size
 Fill = Callable[[int], dict[str, object]]
 
 
@@ -100,7 +102,7 @@ def open_once(folder: Path, cache: Path, deep: bool) -> None:
     print(json.dumps({"seconds": seconds, "own_mb": own, "bound_mb": bound, "rows": tables.num_rows("sample_data"), "notes": tables.notes}))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the tables, then open them in processes of their own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
@@ -108,29 +110,31 @@ def main() -> None:
     parser.add_argument("--later", type=int, default=3, help="how many later openings to time")
     parser.add_argument("--open", type=Path, nargs=2, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--deep", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    results_option(parser)
+    options = parser.parse_args(arguments)
     if options.open:
         open_once(*options.open, deep=options.deep)
         return
     sizes = {name: max(1, int(count * options.scale)) for name, count in SIZES.items()}
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}")
+    results = Results("nuscenes_tables", options.results)
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         tables, cache = Path(temporary) / "v1.0-trainval", Path(temporary) / "cache"
         tables.mkdir()
-        start = time.perf_counter()
         for name, count, fill in fills(sizes, np.random.default_rng(0)):
             write_table(tables / f"{name}.json", count, fill)
         size = sum(path.stat().st_size for path in tables.iterdir()) / 1e9
-        print(f"tables: {size:.2f} GB, {sizes['sample_data']:,} sample_data, written in {time.perf_counter() - start:.0f} s")
-        for what, extra in [("first", []), *[("later", [])] * options.later, ("deep", ["--deep"])]:
+        floor = [elapsed_ms(lambda: [path.read_bytes() for path in tables.iterdir()]) / 1e3 for _ in range(3)]
+        where = f"{options.scale:g} of the full size: {size:.2f} GB, {sizes['sample_data']:,} sample_data"
+        for what, times, extra, target in (("first opening", 1, [], FIRST), ("later opening", options.later, [], LATER),
+                                           ("opening, all bytes compared (deep)", 1, ["--deep"], None)):
             command = [sys.executable, __file__, "--open", str(tables), str(cache), *extra]
-            result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            memory = f"peak {result['own_mb']:,.0f} MB"
-            if what == "first":
-                memory += f", with the processes that help at most {result['bound_mb']:,.0f} MB"
-            print(f"{what}: {result['seconds']:.2f} s, {memory}, {result['rows']:,} rows {' '.join(result['notes'])}", flush=True)
+            found = [json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(times)]
+            results.add(what, where, [item["seconds"] for item in found], "s", floor=np.array(floor), floor_is=BYTES,
+                        target=target if options.scale == 1 else None, memory_mb=found[0]["bound_mb"],
+                        note=" ".join([f"{found[0]['rows']:,} rows", *found[0]["notes"]]))
         kept = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) / 1e6
-        print(f"cache: {kept:,.0f} MB")
+        results.add("cache of the tables", where, [kept], "MB", floor=size * 1e3, floor_is="the tables themselves")
+    results.finish()
 
 
 if __name__ == "__main__":

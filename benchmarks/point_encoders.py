@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from timing import devices, hardware, summary, times_ms
+from grouping import unit_clouds
+from results import Results, Target, results_option
+from timing import devices, in_turns_ms, peak_memory_mb, reset_peak_memory
 
 from clip2x.encoders.points import PointEncoder, PointNet2, PointTransformer
 from clip2x.encoders.points.grouping import nearest_points, spread_centres, take_points
@@ -20,30 +22,35 @@ ENCODERS: dict[str, Callable[[], PointEncoder]] = {
     "pointnet2-tiny": lambda: PointNet2(EMBED_DIM, "tiny"),
     "pointnet2-msg": lambda: PointNet2(EMBED_DIM, "msg"),
 }
+GROUPING_SHARE = Target(0.25, "share")
+LAYERS = "the layers alone: what is left without the grouping"
+COPY = "copying the coordinates once"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read the sizes and measure every device."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=["transformer-tiny", "pointnet2-tiny"])
     parser.add_argument("--points", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16", help="of the layers, by autocast")
-    options = parser.parse_args()
+    results_option(parser)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    results = Results("point_encoders", options.results)
     for device in devices():
-        print(hardware(device))
-        print(f"batch {options.batch}, {options.points} points, {options.precision}; time per cloud")
-        points = torch.randn(options.batch, options.points, 3, generator=torch.Generator().manual_seed(0))
-        points = (points / points.norm(dim=-1).amax(dim=1)[:, None, None]).to(device)
+        points = unit_clouds(options.batch, options.points, device)
         for name in options.encoders:
-            measure(name, ENCODERS[name]().to(device), points, options.repeats, device, getattr(torch, options.precision))
+            where = f"batch {options.batch}, {options.points:,} points, {options.precision}"
+            measure(name, where, ENCODERS[name]().to(device), points, options, device, results)
+    results.finish()
 
 
-def measure(name: str, encoder: PointEncoder, points: torch.Tensor, repeats: int, device: str, dtype: torch.dtype) -> None:
-    """Print the time of the forward pass, of both passes, the share of grouping, and the memory of both passes."""
+def measure(name: str, where: str, encoder: PointEncoder, points: torch.Tensor, options: argparse.Namespace, device: str, results: Results) -> None:
+    """Add the time of the forward pass, of both passes, the share of grouping, and the memory that both passes hold."""
+    dtype = getattr(torch, options.precision)
 
     def forward() -> torch.Tensor:
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
@@ -57,16 +64,20 @@ def measure(name: str, encoder: PointEncoder, points: torch.Tensor, repeats: int
         with torch.no_grad():
             forward()
 
-    held = held_for_backward(forward)
-    step = times_ms(both, repeats, device)
-    pieces, weights = len(points), sum(parameter.numel() for parameter in encoder.parameters())
-    grouping = times_ms(lambda: group(encoder, points), repeats, device)
-    print(f"  {name}, {weights / 1e6:.2f} M weights")
-    print(f"    forward             {summary(times_ms(forward_alone, repeats, device), pieces)}")
-    print(f"    forward + backward  {summary(step, pieces)}")
-    print(f"    grouping            {summary(grouping, pieces)}  {100 * np.median(grouping) / np.median(step):.1f} % of the step (asked: below 25 "
-          "on a CPU)")
-    print(f"    held from the forward to the backward pass: {held / 2**20 / pieces:.2f} MiB per cloud{peak_memory(device)}")
+    held = held_for_backward(forward) / len(points) / 1e6
+    reset_peak_memory(device)
+    found = in_turns_ms({"forward": forward_alone, "both": both, "grouping": lambda: group(encoder, points), "copy": points.clone},
+                        options.repeats, device)
+    memory = peak_memory_mb(device) if device == "cuda" else None
+    per_cloud = {part: readings / len(points) for part, readings in found.items()}
+    weights = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
+    step = float(np.median(per_cloud["both"]))
+    for part, title in (("forward", "forward"), ("both", "forward and backward")):
+        results.add(f"{name}, {title}", where, per_cloud[part], "ms/cloud", floor=per_cloud[part] - per_cloud["grouping"], floor_is=LAYERS,
+                    device=device, memory_mb=memory,
+                    note=f"{weights:.1f} M weights" if part == "forward" else f"{held:.2f} MB a cloud are held for the backward pass")
+    results.add(f"{name}, grouping", where, per_cloud["grouping"], "ms/cloud", floor=per_cloud["copy"], floor_is=COPY, device=device,
+                share=(float(np.median(per_cloud["grouping"])) / step, "forward and backward"), target=GROUPING_SHARE if device == "cpu" else None)
 
 
 def held_for_backward(forward: Callable[[], torch.Tensor]) -> int:
@@ -82,15 +93,6 @@ def held_for_backward(forward: Callable[[], torch.Tensor]) -> int:
         output = forward()  # alive until all are counted, so that no address comes twice
     assert output.requires_grad
     return sum(sizes.values())
-
-
-def peak_memory(device: str) -> str:
-    """Say how much a GPU held at most since the last call."""
-    if device != "cuda":
-        return ""
-    peak = torch.cuda.max_memory_allocated() / 2**30
-    torch.cuda.reset_peak_memory_stats()
-    return f"; peak of both passes {peak:.2f} GiB"
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -371,11 +370,3 @@ def test_empty_tables_are_no_error(written: Written) -> None:
     tables = open_tables(written.folder)
     assert tables.num_rows("sample_data") == 0 and tables.texts("scene.name") == [] and tables.row("sample", "0" * 32) == -1
 
-
-@pytest.mark.slow
-def test_the_benchmark_runs(tmp_path: Path) -> None:
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "nuscenes_tables.py"
-    command = [sys.executable, str(script), "--scale", "0.0005", "--later", "1", "--folder", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "1,315 sample_data" in result.stdout and "first:" in result.stdout and "deep:" in result.stdout
