@@ -76,8 +76,8 @@ class FirstCrops(Shard):
     """A shard that ends after some crops, as far as embedding them looks at it."""
 
     def __init__(self, path: Path, number: int) -> None:
+        self.number = number  # before the shard looks at its length
         super().__init__(path)
-        self.number = number
 
     def __len__(self) -> int:
         return min(self.number, super().__len__())
