@@ -75,12 +75,15 @@ def collection_stage(root: Path, frames: str, limit: int, detector: Callable[[],
 class FirstCrops(Shard):
     """A shard that ends after some crops, as far as embedding them looks at it."""
 
+    number: int | None = None
+
     def __init__(self, path: Path, number: int) -> None:
-        self.number = number  # before the shard looks at its length
-        super().__init__(path)
+        super().__init__(path)  # which looks at the whole length
+        self.number = number
 
     def __len__(self) -> int:
-        return min(self.number, super().__len__())
+        whole = super().__len__()
+        return whole if self.number is None else min(self.number, whole)
 
 
 def measure_crops(store: Path, options: argparse.Namespace, results: Results) -> None:
