@@ -72,20 +72,24 @@ def collection_stage(root: Path, frames: str, limit: int, detector: Callable[[],
     return Stage(make, decode, lambda module: [], 1, loop="predict")
 
 
-class FirstCrops:
+class FirstCrops(Shard):
     """A shard that ends after some crops, as far as embedding them looks at it."""
 
-    def __init__(self, shard: Shard, number: int) -> None:
-        self.path, self.crop, self.number = shard.path, shard.crop, min(number, len(shard))
+    number: int | None = None
+
+    def __init__(self, path: Path, number: int) -> None:
+        super().__init__(path)  # which looks at the whole length
+        self.number = number
 
     def __len__(self) -> int:
-        return self.number
+        whole = super().__len__()
+        return whole if self.number is None else min(self.number, whole)
 
 
 def measure_crops(store: Path, options: argparse.Namespace, results: Results) -> None:
     """Embed the first crops of a store."""
     clip = ClipTowers(options.model, random_weights=True)
-    shard: Any = FirstCrops(Shard(sorted(store.glob("shard-*.h5"))[0]), options.crops)
+    shard = FirstCrops(sorted(store.glob("shard-*.h5"))[0], options.crops)
     encoder = CropEncoder.of(clip, batch_size=32)
     pictures = torch.rand(min(32, len(shard)), 3, clip.image_size, clip.image_size)
 

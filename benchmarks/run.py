@@ -38,7 +38,8 @@ SMALLEST = {
     "proxies": ["--frames", "1", "--model", "clip2x-small", "--repeats", "1"],
     "zero_shot": ["--model", "clip2x-small", "--batch", "2", "--points", "64", "--steps", "1", "--workers", "0", "--classes", "3", "--repeats", "1"],
     "training_steps": ["--model", "clip2x-small", "--depth-batch", "4", "--points-batch", "4", "--encoder", "tiny", "--points", "64",
-                       "--adapter-batch", "2", "--kept-batch", "4", "--triplets", "1500", "--steps", "1", "--workers", "0"],
+                       "--adapter-batch", "2", "--labelled", "scanobjectnn/obj_only", "--kept-batch", "4", "--triplets", "1500", "--steps", "1",
+                       "--workers", "0"],
     "curves": ["--curves", "batch-points", "--most", "16", "--points", "64", "--repeats", "1"],
     "full_size": ["--smoke"],
 }

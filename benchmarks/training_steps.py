@@ -101,7 +101,8 @@ def points_stage(batch: int, *, size: str = "small", num_points: int = 1024, mod
     return Stage(make, networks, lambda module: [module.point_encoder.group_tokens, *module.point_encoder.blocks], batch)
 
 
-def adapter_stage(root: Path, batch: int, *, draws: int, model: str = MODEL, num_points: int = 1024, workers: int = 1) -> Stage:
+def adapter_stage(root: Path, batch: int, *, draws: int, labelled: str = "modelnet10/off", model: str = MODEL, num_points: int = 1024,
+                  workers: int = 1) -> Stage:
     """GDPA: `draws` 0 lets both towers run in every step, 1 reads what they said from memory (the recipe of `full`)."""
     def make(folder: Path) -> tuple[GDPATuning, Clip2xDataModule]:
         clip = ClipTowers(model, random_weights=True)
@@ -111,7 +112,7 @@ def adapter_stage(root: Path, batch: int, *, draws: int, model: str = MODEL, num
                  "class_names": ["chair"], "selected_on": "nothing", "encoder": encoder}
         save_depth_checkpoint(folder / "depth_encoder.safetensors", clip.trainable_image_tower(), clip, about)
         clouds = partial(LabelledClouds, num_points=num_points, cache=folder / "cache")
-        data = Clip2xDataModule(root, train=partial(clouds, name="modelnet10/off/train:fit"), val=partial(clouds, name="modelnet10/off/train:val"),
+        data = Clip2xDataModule(root, train=partial(clouds, name=f"{labelled}/train:fit"), val=partial(clouds, name=f"{labelled}/train:val"),
                                 batch_size=batch, num_workers=workers)
         kind = NoiseKept if draws else GDPATuning
         module = kind(clip, folder / "adapter.safetensors", checkpoint=folder / "depth_encoder.safetensors", draws=draws,
@@ -149,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoder", default="small")
     parser.add_argument("--points", type=int, default=1024)
     parser.add_argument("--adapter-batch", type=int, default=4, help="clouds of ten views in two towers")
+    parser.add_argument("--labelled", default="modelnet10/off", help="clouds that the adapter is tuned on, manifest/variant")
     parser.add_argument("--kept-batch", type=int, default=32, help="clouds whose features are kept")
     parser.add_argument("--triplets", type=int, help="in the synthetic store")
     parser.add_argument("--steps", type=int, default=3)
@@ -168,10 +170,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         where = f"{options.encoder}, {options.points:,} points, float32, batch {options.points_batch}"
         add(results, "point pre-training", where, timed, "ms/triplet", ENCODER, STEP)
     if "adapter" in options.stages:
-        timed = run(adapter_stage(options.root, options.adapter_batch, draws=0, num_points=options.points, **shared), options.steps, "cpu", "32-true")
+        adapter = partial(adapter_stage, options.root, labelled=options.labelled, num_points=options.points, **shared)
+        timed = run(adapter(options.adapter_batch, draws=0), options.steps, "cpu", "32-true")
         add(results, "GDPA tuning, towers in every step", f"{size}, 10 views, batch {options.adapter_batch}", timed, "ms/cloud", ADAPTER, STEP)
         if options.kept_batch:
-            timed = run(adapter_stage(options.root, options.kept_batch, draws=1, num_points=options.points, **shared), 10, "cpu", "32-true")
+            timed = run(adapter(options.kept_batch, draws=1), 10, "cpu", "32-true")
             add(results, "GDPA tuning, features kept", f"{size}, 10 views, batch {options.kept_batch}", timed, "ms/cloud", ADAPTER_ALONE, None)
     results.finish()
 
