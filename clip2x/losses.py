@@ -251,8 +251,8 @@ class TripletLoss(nn.Module):
                 text = _both_ways(point_embeds, text_embeds, whole.point_embeds, whole.text_embeds, own, text_scale, same)
             if self.image_weight:
                 assert image_embeds is not None and whole.image_embeds is not None
-                same = None if instance_ids is None or whole.instance_ids is None else _no_negatives(instance_ids, whole.instance_ids, own)
-                image = _both_ways(point_embeds, image_embeds, whole.point_embeds, whole.image_embeds, own, image_scale, same)
+                alike = None if instance_ids is None or whole.instance_ids is None else _no_negatives(instance_ids, whole.instance_ids, own)
+                image = _both_ways(point_embeds, image_embeds, whole.point_embeds, whole.image_embeds, own, image_scale, alike)
             loss = self.text_weight * text + self.image_weight * image
         return {"loss": loss, "text": text, "image": image}
 
