@@ -187,7 +187,7 @@ class ZeroShotClassification(LightningModule):
                 logger.log_metrics(scalars, step=0)
         note = "mini: small CLIP trained on generated pictures; these figures are not comparable with papers." if self.profile == "mini" else ""
         print_results(results, profile=self.profile, note=note)
-        if self.checkpoint is not None and self.points is not None and self.tuned is None:
+        if self.checkpoint is not None and self.tuned is None:
             print(f"note: there is no row {WITH_PROXIES}: make tune-depth trains it, --model.tuned_checkpoint (TUNED= of make) names its file.")
         print(f"results: {path}, page: {page}")
 
