@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CHECKPOINTS = (Path("runs/mini/pretrain_depth/depth_encoder.safetensors"), Path("runs/mini/pretrain_clip/clip.safetensors"))
 STAGE_COMMANDS = ("fit", "validate", "test", "predict")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except (PermissionError, NotADirectoryError) as error:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check who may read and write it.", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in NO_ROOM and "No space left on device" not in str(error):  # HDF5 gives no number
+            raise
+        print(f"error: {error.filename or 'a file'} cannot be written ({error.strerror or 'No space left on device'}); make room, and run the same "
+              "command again.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -11,7 +11,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 ROWS = [
-    ["errors", "types", "manifest", "storage", "provenance"],
+    ["errors", "types", "manifest", "storage", "provenance", "untrusted", "tensor_files"],
     ["geometry", "depth", "meshes", "projections"],
     ["encoders", "adapters", "losses", "optim"],
     ["miniworld"],

@@ -10,11 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-import yaml
-
 from clip2x.data.triplets.index import ids_by_name, plain, without_qualifier
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.manifest import load_manifest, manifest_folder
+from clip2x.untrusted import excerpt, require_text, yaml_value
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "text": ("point cloud of {}",),
@@ -149,14 +148,14 @@ def _from_lines(content: str, path: Path) -> Vocabulary:
 
 def _from_yaml(content: str, path: Path) -> Vocabulary:
     try:
-        raw = yaml.safe_load(content)
-    except yaml.YAMLError as error:
+        raw = yaml_value(content)
+    except ValueError as error:
         raise BadFileError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:160]}).") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("concepts"), list):
         raise BadFileError(f"{path}: must be a mapping with the list `concepts`; each concept is a list of names.")
     unknown = [key for key in raw if key not in KEYS]
     if unknown:
-        raise BadFileError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(KEYS)}.")
+        raise BadFileError(f"{path}: unknown key {excerpt(unknown[0])}; known are {', '.join(KEYS)}.")
     concepts = tuple(_texts(names if isinstance(names, list) else [names], path, f"concept {position}")
                      for position, names in enumerate(raw["concepts"]))
     templates, aliases = raw.get("templates") or {}, raw.get("aliases") or {}
@@ -168,16 +167,20 @@ def _from_yaml(content: str, path: Path) -> Vocabulary:
     stated = {purpose: _texts(texts if isinstance(texts, list) else [texts], path, f"templates.{purpose}") for purpose, texts in templates.items()}
     origin = raw.get("source")
     home = origin.get("home") if isinstance(origin, dict) else origin
-    return Vocabulary(str(raw.get("name") or path.stem), str(home or path.name), concepts, _texts(raw.get("distractors") or [], path, "distractors"),
-                      {**TEMPLATES, **stated}, dict(aliases))
+    (name,), (where,) = _texts([raw.get("name") or path.stem], path, "name"), _texts([home or path.name], path, "source")
+    return Vocabulary(name, where, concepts, _texts(raw.get("distractors") or [], path, "distractors"), {**TEMPLATES, **stated}, dict(aliases))
 
 
 def _texts(raw: object, path: Path, where: str) -> tuple[str, ...]:
     if not isinstance(raw, list):
-        raise BadFileError(f"{path}: {where} must be a list of texts, found {raw!r}.")
+        raise BadFileError(f"{path}: {where} must be a list of texts, found {excerpt(raw)}.")
     for item in raw:
         if not isinstance(item, str):
-            raise BadFileError(f"{path}: {where} holds {item!r}, which is no text; {QUOTE}.")
+            raise BadFileError(f"{path}: {where} holds {excerpt(item)}, which is no text; {QUOTE}.")
+        try:
+            require_text(item)
+        except ValueError:
+            raise BadFileError(f"{path}: {where} holds {excerpt(item)}, which is no Unicode text.") from None
     return tuple(raw)
 
 

@@ -121,6 +121,8 @@ def _unpack_lzf(packed: bytes, size: int) -> bytes:
             position += 1
             if start < 0:
                 raise ValueError("a reference points before the block")
+            if len(out) > size:
+                raise ValueError("the compressed block is larger than announced")
             distance = len(out) - start
             out += (out[start:] * ((length + 1) // distance + 1))[:length + 2]  # repeats itself where it reaches into what it writes
     except IndexError:

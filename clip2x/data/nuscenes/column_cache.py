@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip2x.storage import remove_stale, sha256_of_file
+from clip2x.untrusted import json_value, require_file_name
 
 Columns = dict[str, NDArray[Any]]
 
 INDEX = "index.json"
 ENDS_BYTES = 1 << 16  # ours: of the head and of the tail of a column, compared at every start
 MAPPED_FROM_BYTES = 1 << 20  # ours: smaller columns are read at once
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError)  # what reading a changed index or array raises
+DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, RuntimeError, SyntaxError, OverflowError, MemoryError,
+           tokenize.TokenError)  # what reading a changed index or array raises
 
 
 class ColumnCache:
@@ -42,8 +45,8 @@ class ColumnCache:
             The columns and what was stored beside them.
         """
         try:
-            index = json.loads((self.folder / INDEX).read_bytes())
-            columns = {name: self._column(name, fact, deep) for name, fact in index["columns"].items()}
+            index = json_value((self.folder / INDEX).read_bytes())
+            columns = {name: self._column(require_file_name(name), fact, deep) for name, fact in index["columns"].items()}
             return columns, index["facts"]
         except (FileNotFoundError, NotADirectoryError):
             if self.folder.is_dir():
