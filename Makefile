@@ -16,7 +16,7 @@ SEED ?= 0## seed of the generated data, of training and of sampling
 ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
 PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
 
-.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt report clean
+.PHONY: help setup test test-all chaos lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt report clean
 .DEFAULT_GOAL := help
 comma := ,
 BIN := .venv/bin
@@ -100,6 +100,10 @@ test: $(STAMP)  ## the test suite (offline, CPU)
 
 test-all: $(STAMP)  ## the test suite with the slow tests
 	$(BIN)/python -m pytest -m "not gpu"
+
+chaos: $(STAMP)  ## 10,000 bad files for every reader, kills, full disks, dying processes; prints what was lost (must be 0), about an hour
+	$(BIN)/python -m pytest tests/bad_files tests/faults -m "not gpu" -p no:cacheprovider --jaxtyping-packages= --bad-files 10000 --faults 20 \
+	  --chaos-seed $(SEED) $(ARGS)
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

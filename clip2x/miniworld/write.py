@@ -123,8 +123,8 @@ def _deaths_told() -> Iterator[None]:
     try:
         yield
     except BrokenProcessPool as error:
-        raise InputError("a process that writes the mini-world died, as the system lets it when memory runs out; try fewer --workers, and run the same "
-                         "command again: it starts over.") from error
+        raise InputError("a process that writes the mini-world died, as the system lets it when memory runs out; try fewer --workers, and run the "
+                         "same command again: it starts over.") from error
 
 
 def _read_stamp(path: Path) -> object:

@@ -171,9 +171,9 @@ def change_tree(value: Any, rng: random.Random) -> Any:
             case 3 if isinstance(holder, list) and holder is not root:
                 holder += [holder[key]] * rng.choice([1, 1, 50])
             case 4:
-                holder[key] = copy.deepcopy(rng.choice(places)[0]) if holder is not root else rng.choice(VALUES)
+                holder[key] = copy.deepcopy(rng.choice(places)[0] if holder is not root else rng.choice(VALUES))
             case _:
-                holder[key] = rng.choice(VALUES)
+                holder[key] = copy.deepcopy(rng.choice(VALUES))
     return root[0]
 
 

@@ -21,8 +21,12 @@ from runs import Row, Task, compare, count_steps, fresh, in_child, strike
 
 STRIKES = {"kill": "kill -9", "terminate": "SIGTERM", "full": "disk full (injected)", "worker": "a worker process dies"}
 UNDISTURBED: dict[str, tuple[int, Any]] = {}  # by name of the task
-QUICK = ("triplet store", "embed-proxies", "image features", "view features", "sampled points", "search")
-SLOW = ("nuScenes columns", "class embeddings", "embed", "render-pairs", "miniworld")
+TASKS = ("triplet store", "embed-proxies", "image features", "view features", "sampled points", "nuScenes columns", "class embeddings", "search",
+         "embed",
+         "render-pairs", "miniworld")
+QUICK = {("triplet store", "kill"), ("embed-proxies", "terminate"), ("image features", "full"), ("view features", "kill"), ("sampled points", "full"),
+         ("search", "full")}  # tried by `make test`; the others by `make test-all` and `make chaos`
+STRUCK = [pytest.param(name, how, marks=[] if (name, how) in QUICK else pytest.mark.slow) for name in TASKS for how in ("kill", "terminate", "full")]
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +75,7 @@ def draws(request: pytest.FixtureRequest, name: str) -> Random:
     return Random(f"{request.config.getoption('--chaos-seed')} {name}")
 
 
-@pytest.mark.parametrize("how", ["kill", "terminate", "full"])
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize(("name", "how"), STRUCK)
 def test_struck_runs_end_as_undisturbed_ones(name: str, how: str, tasks: dict[str, Task], row: Any, tmp_path: Path,
                                              request: pytest.FixtureRequest) -> None:
     runs = number_of(request, {"render-pairs": 0.3, "miniworld": 0.1}.get(name, 1.0))

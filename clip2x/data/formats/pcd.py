@@ -46,7 +46,8 @@ def parse_pcd(content: bytes, path: Path) -> NDArray[np.float64]:
     except (KeyError, IndexError):
         raise BadFileError(f"{path}: DATA must be ascii, binary or binary_compressed.") from None
     except ValueError as error:
-        raise BadFileError(f"{path}: the file is cut off or damaged: its header announces {num_points} points ({error}).") from None
+        count = str(num_points)[:20]
+        raise BadFileError(f"{path}: the file is cut off or damaged: its header announces {count} points ({str(error)[:100]}).") from None
     return np.stack([fields[column][:, 0].astype(np.float64) for column in columns], axis=1)
 
 
