@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from clip2x.data.formats.json_records import read_records
 from clip2x.errors import BadFileError
-from clip2x.untrusted import bare, excerpt
+from clip2x.untrusted import bare
 
 Columns = dict[str, NDArray[Any]]
 
@@ -247,7 +247,7 @@ def _bad_record(path: Path, first: int, records: list[Any], keys: dict[str, Colu
     """Find the record and the key that could not be used; records are counted from 0."""
     for number, record in enumerate(records, start=first):
         if not isinstance(record, dict):
-            return BadFileError(f"{path}: record {number} is {excerpt(record)}; a table is a list of objects with keys.")
+            return BadFileError(f"{path}: record {number} is '{bare(record)}'; a table is a list of objects with keys.")
         for name, column in keys.items():
             if name not in record:
                 return BadFileError(f"{path}: record {number} lacks {name!r}; it has {', '.join(map(bare, list(record)[:9]))[:300] or 'nothing'}.")
