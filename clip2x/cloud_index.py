@@ -107,7 +107,7 @@ def _known(file: Path, key: str) -> dict[str, tuple[str, Tensor]]:
         listed = [(str.__str__(name), str.__str__(mark)) for name, mark in json_value(metadata["files"])]
         return {name: (mark, row) for (name, mark), row in zip(listed, tensors["embeds"], strict=True)}
     except (ValueError, KeyError, TypeError) as error:
-        raise BadFileError(f"{file}: this index cannot be read ({error}); delete it.") from error
+        raise BadFileError(f"{file}: this index cannot be read ({' '.join(str(error).split())[:160]}); delete it.") from error
 
 
 def _mark(path: Path) -> str:

@@ -14,6 +14,7 @@ from clip2x.errors import BadFileError, InputError
 from clip2x.untrusted import excerpt, require_below, require_text, yaml_value
 
 AXES = ("x", "y", "z")
+LONGEST_NAME = 200  # letters of a name or key; ours
 PLACES = ("{synset}", "{id}", "{view}")  # what a pattern may have in braces
 
 
@@ -297,6 +298,8 @@ def _require_writable(text: str, path: Path, where: str) -> None:
         require_text(text)
     except ValueError:
         raise BadFileError(f"{path}: {where} holds {excerpt(text)}, which is no Unicode text.") from None
+    if len(text) > LONGEST_NAME:
+        raise BadFileError(f"{path}: {where} holds a name of {len(text):,} letters, {excerpt(text)}; at most {LONGEST_NAME} are accepted.")
 
 
 def _split(raw: object, path: Path, where: str) -> Split:

@@ -130,7 +130,7 @@ def listed_models(data: PublishedData, split: str) -> Iterator[Model]:
         synset, dash, model = name.removesuffix(".npy").partition("-")
         if not name:
             continue
-        odd = "/" in model or model in (".", "..") or len(name.encode()) > LONGEST_NAME
+        odd = "/" in model or "\0" in model or model in (".", "..") or len(name.encode()) > LONGEST_NAME
         if not dash or synset not in known or not name.endswith(".npy") or odd:
             raise BadFileError(f"{path}: line {number}: {name[:60]!r} is no model <synset>-<id>.npy of the {len(known)} classes.")
         if f"{synset}-{model}" not in excluded:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.tensor_files import read_tensors, save_tensors
+from clip2x.untrusted import excerpt
 
 CACHE_VERSION = 2  # counted up when the way to embeddings, or of keeping them, changes
 
@@ -98,7 +99,7 @@ def read_class_file(path: str | Path) -> list[str]:
         if not name:
             continue
         if name.lower() in first_line:
-            raise BadFileError(f"{path}: {name!r} stands on line {first_line[name.lower()]} and on line {number}; remove one.")
+            raise BadFileError(f"{path}: {excerpt(name)} stands on line {first_line[name.lower()]} and on line {number}; remove one.")
         first_line[name.lower()] = number
         names.append(name)
     if not names:

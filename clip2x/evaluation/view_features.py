@@ -96,7 +96,7 @@ class ViewFeatureCache:
                 for row, name in enumerate(_clouds(metadata)):
                     found[name] = [part[row] for part in parts]
             except (ValueError, KeyError, IndexError) as error:
-                raise BadFileError(f"{path}: kept view features cannot be read ({error}); delete it.") from error
+                raise BadFileError(f"{path}: kept view features cannot be read ({' '.join(str(error).split())[:160]}); delete it.") from error
         return found
 
 
@@ -115,4 +115,4 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, "pt") as file:
             yield file
     except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:
-        raise BadFileError(f"{path}: kept view features cannot be read ({error}); delete it.") from error
+        raise BadFileError(f"{path}: kept view features cannot be read ({' '.join(str(error).split())[:160]}); delete it.") from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.storage import sha256_of_file
-from clip2x.untrusted import excerpt, json_value, require_text
+from clip2x.untrusted import bare, excerpt, json_value, require_text
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class CocoBoxes:
             return self._by_key[key]
         found = [picture for picture in self._by_ending.get(key.rsplit("/", 1)[-1], ()) if picture.key.endswith(f"/{key}")]
         if len(found) > 1:
-            raise BadFileError(f"{found[1].file}: {found[0].key!r} and {found[1].key!r} could both be {key!r}; name pictures by that path.")
+            raise BadFileError(f"{found[1].file}: {excerpt(found[0].key)} and {excerpt(found[1].key)} could both be {key!r}; name pictures by "
+                               "that path.")
         return found[0] if found else None
 
 
@@ -149,7 +150,7 @@ def _picture(path: Path, entry: dict[str, Any], found: list[tuple[list[float], i
 def _joined(first: CocoPicture, second: CocoPicture) -> CocoPicture:
     """Put the detections of two files for one picture together."""
     if first.size_px and second.size_px and first.size_px != second.size_px:
-        raise BadFileError(f"{second.file}: {second.key} is {second.size_px[0]} x {second.size_px[1]} pixels there and {first.size_px[0]} x "
+        raise BadFileError(f"{second.file}: {bare(second.key)} is {second.size_px[0]} x {second.size_px[1]} pixels there and {first.size_px[0]} x "
                            f"{first.size_px[1]} in {first.file}; their boxes do not fit together.")
     return CocoPicture(first.key, first.file, first.size_px or second.size_px, np.concatenate([first.box_px, second.box_px]),
                        np.concatenate([first.name_id, second.name_id]), np.concatenate([first.score, second.score]))

@@ -33,7 +33,8 @@ READABLE = tuple(str(Path(place).resolve()) for place in (sys.prefix, sys.base_p
 CODE = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "subprocess.Popen", "socket.connect", "socket.bind",
         "pickle.find_class",
         "ctypes.dlopen", "code.__new__", "pty.spawn", "webbrowser.open", "os.fork", "os.forkpty", "builtins.input", "marshal.load"}
-MAKERS = ("/typing.py", "/dataclasses.py", "/collections/__init__.py", "/jaxtyping/", "/beartype/")  # that run code which they have written themselves
+MAKERS = (  # that run code which they have written themselves
+    "/typing.py", "/dataclasses.py", "/collections/__init__.py", "/jaxtyping/", "/beartype/")
 WRITES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime",
           "shutil.rmtree",
           "shutil.move", "shutil.copyfile", "os.setxattr"}

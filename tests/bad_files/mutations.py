@@ -303,11 +303,11 @@ def _odd_array(file: h5py.File, name: str, values: Any, rng: random.Random) -> N
         case 13:
             file[name] = 3.0
         case 14:
-            changed = numbers.copy()
+            changed = numbers.astype("i8" if numbers.dtype.kind in "iu" else numbers.dtype)
             if changed.size:
                 changed.reshape(-1)[rng.randrange(changed.size)] = rng.choice([-1, 127, 0, 100]) if changed.dtype.kind in "iu" else rng.choice(
                     [float("nan"), float("inf"), 1e38, -1.0])
-            file[name] = changed
+            file[name] = changed.astype(numbers.dtype)
         case _:
             file.create_dataset(name, data=values, **({"compression": "gzip"} if values.ndim else {}))
 
