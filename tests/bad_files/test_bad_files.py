@@ -16,6 +16,10 @@ import store_readers
 from conftest import BAD_FILES
 from harness import try_bad_files
 
+OTHER_FORMS = {  # of readers that `make test` tries in another form; all are tried by `make test-all` and `make chaos`
+    "off triangles", "ply big", "pcd ascii", "pcd binary", "npz packed", "pts", "csv", "sweep", "png palette", "gif", "webp", "bmp", "tga", "tif",
+    "sunrgbd list", "intrinsics", "extrinsics", "2-D boxes", "word list", "class file", "coco list", "scene boxes", "results", "modelnet text",
+    "scanobjectnn packed", "rendering stamp", "embed-proxies again", "image features renamed", "depth ckpt", "point safetensors", "unpacked scans"}
 READERS = {**cloud_readers.READERS, **dataset_readers.READERS, **store_readers.READERS, **model_readers.READERS}
 
 
@@ -30,7 +34,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in OTHER_FORMS else name for name in READERS])
 def test_bad_files_are_refused_or_read(name: str, folder: Path, request: pytest.FixtureRequest) -> None:
     report = try_bad_files(READERS[name], folder, request.config.getoption("--bad-files"), request.config.getoption("--chaos-seed"))
     if report.problem:
