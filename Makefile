@@ -18,7 +18,7 @@ ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
 WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); [ $$cores -gt 4 ] && echo 4 || echo $$cores)## processes of the test suite; default: all cores, at most 4
 PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
 
-.PHONY: help setup test test-all lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt report clean
+.PHONY: help setup test test-all chaos lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt report clean
 .DEFAULT_GOAL := help
 comma := ,
 BIN := .venv/bin
@@ -105,6 +105,10 @@ test: $(STAMP)  ## the test suite (offline, CPU)
 
 test-all: $(STAMP)  ## the test suite with the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu"
+
+chaos: $(STAMP)  ## 10,000 bad files for every reader, kills, full disks, dying processes; prints what was lost (must be 0), about an hour
+	$(BIN)/python -m pytest tests/bad_files tests/faults -m "not gpu" -p no:cacheprovider --jaxtyping-packages= --bad-files 10000 --faults 20 \
+	  --chaos-seed $(SEED) $(ARGS)
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

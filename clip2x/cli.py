@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 RUNS = Path("runs/mini")
 CHECKPOINTS = {"points": Path("pretrain_points/point_encoder.safetensors"), "depth": Path("pretrain_depth/depth_encoder.safetensors"),
                "clip": Path("pretrain_clip/clip.safetensors")}
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STAGE_COMMANDS = ("fit", "validate", "test", "predict")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check who may read and write it.", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in NO_ROOM and "No space left on device" not in str(error):  # HDF5 gives no number
             raise
-        place = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror}{place}; make room and give the same command again: what was finished is kept.", file=sys.stderr)
+        print(f"error: {error.filename or 'a file'} cannot be written ({error.strerror or 'No space left on device'}); make room and give the same "
+              "command again: what was finished is kept.", file=sys.stderr)
         return 2
     except Terminated as stopped:
         return int(str(stopped.code))

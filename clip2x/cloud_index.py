@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from clip2x.cloud_files import batches
 from clip2x.errors import BadFileError, Clip2xError, InputError
 from clip2x.predict import Recognizer
 from clip2x.storage import atomic_path
+from clip2x.tensor_files import read_tensors, save_tensors
+from clip2x.untrusted import json_value
 
-VERSION = 1
+VERSION = 2
 OUTPUTS = (".npz", ".h5")
 SAVE_EVERY = 32  # batches; what a stopped run loses at most. Ours
 
@@ -61,9 +61,8 @@ def index_clouds(paths: Sequence[Path], recognizer: Recognizer, about: dict[str,
 
     def save() -> None:
         entries = {**others, **{str(path.absolute()): (marks[path], embed) for path, embed in fresh.items()}}
-        with atomic_path(file) as temporary:
-            save_file({"embeds": torch.stack([embed for _, embed in entries.values()])}, temporary,
-                      metadata={"key": key, "files": json.dumps([[name, mark] for name, (mark, _) in entries.items()])})
+        save_tensors(file, {"embeds": torch.stack([embed for _, embed in entries.values()])},
+                     {"key": key, "files": json.dumps([[name, mark] for name, (mark, _) in entries.items()])})
 
     for number, (kept, clouds) in enumerate(batches(todo, recognizer.num_points, up=up, columns=columns, seed=seed, failed=problems), start=1):
         fresh.update(zip(kept, recognizer.embed(clouds).cpu(), strict=True))
@@ -102,14 +101,13 @@ def _known(file: Path, key: str) -> dict[str, tuple[str, Tensor]]:
     if not file.exists():
         return {}
     try:
-        with safe_open(file, "pt") as stored:
-            metadata = stored.metadata() or {}
-            if metadata.get("key") != key:
-                raise BadFileError(f"{file}: is an index of other settings; delete it.")
-            rows = stored.get_tensor("embeds")
-            return {name: (mark, row) for (name, mark), row in zip(json.loads(metadata["files"]), rows, strict=True)}
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise BadFileError(f"{file}: this index cannot be read ({error}); delete it.") from error
+        tensors, metadata = read_tensors(file, sealed=True)
+        if metadata.get("key") != key:
+            raise ValueError("it is one of other settings")
+        listed = [(str.__str__(name), str.__str__(mark)) for name, mark in json_value(metadata["files"])]
+        return {name: (mark, row) for (name, mark), row in zip(listed, tensors["embeds"], strict=True)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFileError(f"{file}: this index cannot be read ({' '.join(str(error).split())[:160]}); delete it.") from error
 
 
 def _mark(path: Path) -> str:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from clip2x.errors import BadFileError, InputError
+from clip2x.untrusted import excerpt, require_below, require_text, yaml_value
 
 AXES = ("x", "y", "z")
+LONGEST_NAME = 200  # letters of a name or key; ours
+PLACES = ("{synset}", "{id}", "{view}")  # what a pattern may have in braces
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,8 @@ def load_manifest(name: str | Path) -> Manifest:
             raise InputError(f"no manifest is called {str(name)!r}; there are {', '.join(manifest_names())}; or give a .yaml file.")
     try:
         content = path.read_bytes()
-        raw = yaml.safe_load(content.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raw = yaml_value(content.decode("utf-8"))
+    except (OSError, ValueError) as error:
         raise BadFileError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:160]}).") from error
     return replace(_manifest(raw, path), sha256=hashlib.sha256(content).hexdigest())
 
@@ -187,7 +189,7 @@ def _manifest(raw: object, path: Path) -> Manifest:
     folders = _names(values.get("class_folders") or [name.replace(" ", "_") for name in names], path, "class_folders")
     for key in ("name", "title", "reader", "citation"):
         if not isinstance(values[key], str):
-            raise BadFileError(f"{path}: {key} must be a text, found {values[key]!r}.")
+            raise BadFileError(f"{path}: {key} must be a text, found {excerpt(values[key])}.")
     for key in ("licence", "source"):
         if not isinstance(values[key], dict):
             raise BadFileError(f"{path}: {key} must be a mapping, found {type(values[key]).__name__}.")
@@ -204,7 +206,7 @@ def _manifest(raw: object, path: Path) -> Manifest:
         if unknown:
             raise BadFileError(f"{path}: variants.{key}.groups has {unknown[0]!r}, which is none of its classes.")
     for key, templates in values["prompts"].items():
-        if not isinstance(templates, list) or not templates or any("{}" not in str(template) for template in templates):
+        if not isinstance(templates, list) or not templates or any(not isinstance(text, str) or "{}" not in text for text in templates):
             raise BadFileError(f"{path}: every template of prompts.{key} needs one {{}} for the class name.")
     known = {*names, *(name for variant in variants.values() for name in variant.class_names)}
     return Manifest(**{
@@ -225,16 +227,18 @@ def _variant(raw: object, path: Path, where: str) -> Variant:
     values = _mapping(raw, path, where, Variant)
     for key in ("folder", "format"):
         if not isinstance(values[key], str) or not values[key]:
-            raise BadFileError(f"{path}: {where}.{key} is {values[key]!r}; it must be a text, quoted (YAML reads off and on as booleans).")
+            raise BadFileError(f"{path}: {where}.{key} is {excerpt(values[key])}; it must be a text, quoted (YAML reads off and on as booleans).")
     if values["up"] not in AXES:
-        raise BadFileError(f"{path}: {where}.up is {values['up']!r}; it must be one of {', '.join(AXES)}.")
-    if ".." in Path(values["folder"]).parts or Path(values["folder"]).is_absolute():
-        raise BadFileError(f"{path}: {where}.folder must stay below the data root.")
+        raise BadFileError(f"{path}: {where}.up is {excerpt(values['up'])}; it must be one of {', '.join(AXES)}.")
+    _require_places(values, path, where)
     try:
-        rotation = np.asarray(values["ours_from_files"], dtype=float)
-    except (TypeError, ValueError):
+        rows = values["ours_from_files"]
+        numbers = isinstance(rows, list) and all(isinstance(row, list) and len(row) == 3 for row in rows) and len(rows) == 3
+        rotation = np.array(rows, dtype=float) if numbers else np.zeros(0)
+    except (TypeError, ValueError, OverflowError):
         rotation = np.zeros(0)
-    if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3)) or np.linalg.det(rotation) < 0:
+    if rotation.shape != (3, 3) or not np.isfinite(rotation).all() or np.abs(rotation).max() > 2 or not np.allclose(
+            rotation @ rotation.T, np.eye(3)) or np.linalg.det(rotation) < 0:
         raise BadFileError(f"{path}: {where}.ours_from_files must be a proper 3x3 rotation (a reflection is refused).")
     if not isinstance(values["splits"], dict) or not values["splits"]:
         raise BadFileError(f"{path}: {where}.splits must be a mapping with at least one entry.")
@@ -245,6 +249,11 @@ def _variant(raw: object, path: Path, where: str) -> Variant:
             raise BadFileError(f"{path}: {where}.splits.{key}: the name of a split holds no ':' and no '/'.")
         if split.of is not None and (split.of not in splits or splits[split.of].of is not None):
             raise BadFileError(f"{path}: {where}.splits.{key}.of names {split.of!r}, which is no split of this variant with files of its own.")
+        names = [(f"splits.{key}.{name}", place) for name, place in (("file", split.file), ("fallback", split.fallback)) if place is not None]
+        for name, place in [*names, *((f"files.{name}", name) for name in values.get("files") or {})]:
+            _require_below_root(values["folder"], place, path, f"{where}.{name}")
+        if split.shipped is not None:
+            _require_below_root("", split.shipped, path, f"{where}.splits.{key}.shipped")
     if not isinstance(values.get("min_points", 1), int) or values.get("min_points", 1) < 1:
         raise BadFileError(f"{path}: {where}.min_points must be a whole number of at least 1.")
     if values.get("views") is not None and (not isinstance(values["views"], int) or values["views"] < 1):
@@ -253,10 +262,44 @@ def _variant(raw: object, path: Path, where: str) -> Variant:
     if not isinstance(values.get("groups") or {}, dict):
         raise BadFileError(f"{path}: {where}.groups must map titles to lists of class names.")
     values["groups"] = {str(key): _names(group, path, f"{where}.groups.{key}", least=1) for key, group in (values.get("groups") or {}).items()}
-    if not isinstance(values.get("true_names"), str | None):
-        raise BadFileError(f"{path}: {where}.true_names must be the name of a file, or left out.")
     rows = tuple((float(row[0]), float(row[1]), float(row[2])) for row in rotation)
     return Variant(**{**values, "ours_from_files": rows, "splits": splits})
+
+
+def _require_places(values: dict[str, Any], path: Path, where: str) -> None:
+    """Refuse folders and files that are not below the data root, and patterns with more in braces than names."""
+    for key in ("pattern", "true_names"):
+        if not isinstance(values.get(key), str | None):
+            raise BadFileError(f"{path}: {where}.{key} must be a text, or left out.")
+    files = values.get("files") or {}
+    if not isinstance(files, dict) or not all(isinstance(item, str) for pair in files.items() for item in pair):
+        raise BadFileError(f"{path}: {where}.files must map names of files to their sha256.")
+    _require_below_root("", values["folder"], path, f"{where}.folder")
+    for key in ("pattern", "true_names"):
+        if values.get(key) is not None:
+            _require_below_root(values["folder"], values[key], path, f"{where}.{key}")
+    rest = values.get("pattern") or ""
+    for place in PLACES:
+        rest = rest.replace(place, "")
+    if "{" in rest or "}" in rest:
+        raise BadFileError(f"{path}: {where}.pattern is {excerpt(values['pattern'])}; in braces it may have {', '.join(PLACES)} only.")
+
+
+def _require_below_root(folder: str, place: str, path: Path, where: str) -> None:
+    try:
+        require_below(require_text(f"{folder}/{place}" if folder and not place.startswith("/") else place))
+    except ValueError:
+        raise BadFileError(f"{path}: {where} is {excerpt(place)}; it must stay below the data root (a path without '..' or '/' in front).") from None
+
+
+def _require_writable(text: str, path: Path, where: str) -> None:
+    """Refuse what cannot be written into another file: halves of surrogate pairs."""
+    try:
+        require_text(text)
+    except ValueError:
+        raise BadFileError(f"{path}: {where} holds {excerpt(text)}, which is no Unicode text.") from None
+    if len(text) > LONGEST_NAME:
+        raise BadFileError(f"{path}: {where} holds a name of {len(text):,} letters, {excerpt(text)}; at most {LONGEST_NAME} are accepted.")
 
 
 def _split(raw: object, path: Path, where: str) -> Split:
@@ -264,7 +307,7 @@ def _split(raw: object, path: Path, where: str) -> Split:
     for key, value in values.items():
         whole = key in ("samples", "frames", "scenes", "seed", "start", "stop")
         if value is not None and not (isinstance(value, int) and value >= 0 if whole else isinstance(value, str)):
-            raise BadFileError(f"{path}: {where}.{key} must be {'a whole number of at least 0' if whole else 'a text'}, found {value!r}.")
+            raise BadFileError(f"{path}: {where}.{key} must be {'a whole number of at least 0' if whole else 'a text'}, found {excerpt(value)}.")
     return Split(**values)
 
 
@@ -285,6 +328,8 @@ def _names(raw: object, path: Path, where: str, least: int = 0) -> tuple[str, ..
         raise BadFileError(f"{path}: {where} must be a list of quoted strings (YAML reads no and on as booleans).")
     if len(set(raw)) != len(raw):
         raise BadFileError(f"{path}: {where} has duplicates.")
+    for name in raw:
+        _require_writable(name, path, where)
     return tuple(raw)
 
 
@@ -296,7 +341,7 @@ def _mapping(raw: object, path: Path, where: str, kind: type) -> dict[str, Any]:
     _check_keys(raw, path, where)
     unknown = sorted(set(raw) - set(known))
     if unknown:
-        raise BadFileError(f"{path}: {where} has the unknown key {unknown[0]!r}; known are {', '.join(known)}.")
+        raise BadFileError(f"{path}: {where} has the unknown key {excerpt(unknown[0])}; known are {', '.join(known)}.")
     missing = [name for name, item in known.items() if name not in raw and _required(item)]
     if missing:
         raise BadFileError(f"{path}: {where} lacks {', '.join(missing)}.")
@@ -306,8 +351,9 @@ def _mapping(raw: object, path: Path, where: str, kind: type) -> dict[str, Any]:
 def _check_keys(raw: dict[Any, Any], path: Path, where: str) -> None:
     for key in raw:
         if not isinstance(key, str):
-            raise BadFileError(f"{path}: {where} has the key {key!r}, which is no text; quote it "
+            raise BadFileError(f"{path}: {where} has the key {excerpt(key)}, which is no text; quote it "
                                "(YAML reads off, on, no and yes as booleans).")
+        _require_writable(key, path, where)
 
 
 def _required(item: Any) -> bool:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from clip2x.encoders.adapter_checkpoint import STAGE as ADAPTER_STAGE
 from clip2x.encoders.adapter_checkpoint import AdapterCheckpoint, adapted_encoder_of, as_adapter_checkpoint
+from clip2x.encoders.checkpoint_parts import require_complete, require_tag
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import ClipWeights, read_weights
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
@@ -25,6 +26,7 @@ from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings, unknown_words
 from clip2x.geometry import thin_out, unit_sphere
 from clip2x.storage import sha256_of_file
+from clip2x.untrusted import bare
 
 # Official code, save the ten views: its zero-shot script takes clip2point-6, its pre-training and few-shot scripts these ten.
 DEFAULTS = {"views": "clip2point-10", "point_radius": 0.02, "num_points": 1024}
@@ -260,8 +262,9 @@ def _untouched(towers: ClipTowers, settings: Mapping[str, Any], device: torch.de
 def _from_small_clip(weights: ClipWeights, path: str | Path, device: torch.device | str | None) -> Recognizer:
     encoder = weights.metadata["encoder"]
     if encoder.get("kind") != "depth_views" or encoder.get("up", "y") != "y":
-        raise CheckpointMismatchError(f"{path} was made for {encoder.get('kind')} with {encoder.get('up')} up; this version knows depth_views with "
-                                      "y up only.")
+        raise CheckpointMismatchError(f"{path} was made for {bare(encoder.get('kind'))} with {bare(encoder.get('up'))} up; "
+                                      "this version knows depth_views with y up only.")
+    require_complete({"encoder": {"up": "y", **DEFAULTS, **encoder}}, path, needed=(), of_encoder=(), stage="pretrain_clip")
     return _untouched(ClipTowers(weights.metadata["model"], str(path)), {**DEFAULTS, **encoder}, device)
 
 
@@ -269,7 +272,7 @@ def _clip_of(stored: DepthCheckpoint | PointCheckpoint | AdapterCheckpoint, clip
     """Find the CLIP of a checkpoint: the one given, else the one inside, else the stated tag."""
     about = stored.about
     needs = f"{stored.path} needs the CLIP of its training, {about['clip']} (clip=TAG_OR_FILE, --pretrained TAG_OR_FILE)"
-    source = clip or (stored.path if stored.carries_clip else about["clip_pretrained"])
+    source = clip or (stored.path if stored.carries_clip else require_tag(stored.path, about))
     if source is None:
         raise DataNotFoundError(f"{needs}: it came from a file, which is not inside; give that file.")
     mean, std = tuple(about["mean"]), tuple(about["std"])

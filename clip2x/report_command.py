@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +10,7 @@ from urllib.parse import quote
 from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.evaluation.results_page import overview_page, write_results_page
 from clip2x.storage import atomic_path
+from clip2x.untrusted import json_value
 
 ROW_KEYS = ("dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
             "majority", "interval", "gain", "protocol")  # that the page reads
@@ -51,7 +51,7 @@ def read_results(file: Path) -> dict[str, Any]:
         BadFileError: If it is none.
     """
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json_value(file.read_text(encoding="utf-8"))
         rows = content["results"]
         if not isinstance(content["provenance"], dict) or any(key not in row for row in rows for key in ROW_KEYS):
             raise KeyError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from clip2x.evaluation.scene_view import SceneObject, SceneView
 from clip2x.geometry import points_in_box, project_points, thin_out, transform_points
 from clip2x.proxies.regions import Region, find_regions, regions_in_boxes
 from clip2x.types import Box3D, Camera, SceneFrame
+from clip2x.untrusted import excerpt, json_value
 
 if TYPE_CHECKING:
     from clip2x.predict import Recognizer
@@ -191,7 +191,7 @@ def read_boxes(path: Path, scene: Scene) -> list[Box3D]:
         BadFileError: If it is not of that form; names the first box that is not.
     """
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json_value(path.read_bytes())
     except FileNotFoundError:
         raise DataNotFoundError(f"{path}: there is no such file; --boxes takes annotated, clusters or a JSON file.") from None
     except (OSError, ValueError) as error:
@@ -205,11 +205,11 @@ def read_boxes(path: Path, scene: Scene) -> list[Box3D]:
             centre, size = (np.array([float(value) for value in item[key]]) for key in ("centre", "size"))
             yaw = float(item.get("yaw", 0.0))
             good = centre.shape == size.shape == (3,) and bool((size > 0).all()) and bool(np.isfinite([*centre, *size, yaw]).all())
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             good = False
         if not good:
             raise BadFileError(f"{path}: box {place} needs centre [x, y, z], size [length, width, height] above 0 and a yaw in radians, got "
-                               f"{json.dumps(item)[:120]}.")
+                               f"{excerpt(item, 120)}.")
         turn = yaw + scene.zero_yaw
         rotation = np.array([[np.cos(turn), -np.sin(turn), 0.0], [np.sin(turn), np.cos(turn), 0.0], [0.0, 0.0, 1.0]])
         upright = scene.frame.upright_from_points @ (centre - scene.origin)

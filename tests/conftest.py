@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from clip2x.miniworld.write import SIZES, write_miniworld
 from clip2x.stage_cli import run_stage
 
 REPO = Path(__file__).resolve().parents[1]
+BAD_FILES, FAULTS = pytest.StashKey[list[Any]](), pytest.StashKey[list[Any]]()  # lines of the tables that `make chaos` prints
 
 
 @pytest.fixture(scope="session")
@@ -120,3 +122,19 @@ def collect_arguments(world: Path, clip: Path, store: Path) -> list[str]:
             "--data.cache", str(store.parent / "cache"), "--model.output", str(store), "--model.detector.proposals.files", f"[{boxes}]",
             "--model.detector.clip.pretrained", str(clip), "--model.detector.suppression.min_score", "0.0", "--model.embed.pretrained", str(clip),
             "--model.lifting_workers", "0", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say how many bad files and with which draws; `make chaos` asks for many."""
+    parser.addoption("--bad-files", type=int, default=12, help="bad files that every reader is given; default 12")
+    parser.addoption("--faults", type=int, default=1, help="faults of each kind; default 1")
+    parser.addoption("--chaos-seed", type=int, default=0, help="of the draws of bad files and faults; default 0")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the tables of bad files and faults where many were asked for."""
+    if config.getoption("--faults") > 1 or config.getoption("--bad-files") > 100:
+        from tables import tables
+
+        for line in tables(config.stash.get(BAD_FILES, []), config.stash.get(FAULTS, [])):
+            terminalreporter.write_line(line)

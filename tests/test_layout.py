@@ -11,7 +11,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 ROWS = [
-    ["errors", "types", "manifest", "storage", "signals", "provenance"],
+    ["errors", "types", "manifest", "storage", "signals", "provenance", "untrusted", "tensor_files"],
     ["geometry", "depth", "depth_kernels", "meshes", "projections"],
     ["encoders", "adapters", "losses", "optim"],
     ["miniworld"],

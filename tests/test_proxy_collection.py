@@ -258,7 +258,7 @@ TRAIN_FRAME = "sunrgbd/SUNRGBD/kv2/kinect2data/*"
 DAMAGES = [
     (_remove(f"{TRAIN_FRAME}/depth/*.png"), "depth is missing"),
     (_remove(f"{TRAIN_FRAME}/intrinsics.txt"), "intrinsics.txt does not exist"),
-    (_empty(f"{TRAIN_FRAME}/image/*.jpg"), "not a picture"),
+    (_empty(f"{TRAIN_FRAME}/image/*.jpg"), "not a whole picture"),
 ]
 
 

@@ -258,7 +258,7 @@ BROKEN: list[tuple[str, Callable[[Path], None], type[Exception], str]] = [
     ("depth/img_000_abs.png", eight_bits, BadFileError, "a depth picture must have 16 bits, found mode L"),
     ("depth/img_000_abs.png", Path.unlink, DataNotFoundError, "depth holds no .png: the frame's raw depth is missing; unpack SUNRGBD.zip again"),
     ("image/img_000.jpg", small_picture, BadFileError, "the picture is 50 x 36 pixels, its depth 48 x 36; they must be equal"),
-    ("image/img_000.jpg", text("x"), BadFileError, "img_000.jpg: not a picture"),
+    ("image/img_000.jpg", text("x"), BadFileError, "img_000.jpg: not a whole picture"),
     ("intrinsics.txt", text("520 0 320 0 520 nan 0 0 1"), BadFileError, "must hold 9 finite numbers, found NaN"),
     ("intrinsics.txt", text("520 0 320 0 520 240 0 0"), BadFileError, "must hold 9 finite numbers, found 8"),
     ("intrinsics.txt", text("520 0 x 0 520 240 0 0 1"), BadFileError, "must hold 9 numbers .could not convert"),

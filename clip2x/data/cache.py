@@ -17,10 +17,11 @@ from clip2x.errors import BadFileError
 from clip2x.storage import atomic_path
 
 SAMPLING = 1  # part of the names of sampled points: raise it when a change alters the points that come out
+SEAL_BYTES = 32  # behind the array, which readers of .npy files do not look at: the sha256 of all before it
 
 
 class SampleCache:
-    """One small .npy file per sample, named after what it was made from.
+    """One small .npy file per sample, named after what it was made from, with a hash of its content behind it.
 
     Files appear whole or not at all (written beside their place, then renamed), so any number of processes may share a folder; two that
     make the same sample write the same bytes. A changed source file, another seed or another point count has another name; old files are
@@ -45,17 +46,22 @@ class SampleCache:
         except OSError:
             return None
         header = _header(shape)
-        if len(content) != len(header) + 4 * math.prod(shape) or not content.startswith(header):
+        end = len(header) + 4 * math.prod(shape)
+        if len(content) != end + SEAL_BYTES or not content.startswith(header):
             return None
-        return np.frombuffer(content, dtype=np.float32, offset=len(header)).reshape(shape)
+        if seal_of(memoryview(content)[:end]) != content[end:]:
+            return None
+        return np.frombuffer(content, dtype=np.float32, offset=len(header), count=math.prod(shape)).reshape(shape)
 
     def put(self, path: Path, points: NDArray[np.float32]) -> None:
         """Store a sample. Where that fails (read-only or full disk) the reason is kept in `problem` and nothing else happens."""
         if self.problem is not None:
             return
         try:
-            with atomic_path(path) as temporary:
-                np.save(temporary, points, allow_pickle=False)
+            with atomic_path(path) as temporary, temporary.open("w+b") as file:
+                np.save(file, points, allow_pickle=False)
+                file.seek(0)
+                file.write(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             self.problem = f"samples are not kept in {self.folder} ({error.strerror or error}): every epoch reads the meshes again."
 
@@ -66,6 +72,21 @@ def _header(shape: tuple[int, ...]) -> bytes:
     stream = BytesIO()
     np.save(stream, np.zeros(shape, dtype=np.float32))
     return stream.getvalue()[: -4 * math.prod(shape)]
+
+
+def seal_of(content: bytes | memoryview) -> bytes:
+    """Hash what stands before the seal of a derived file."""
+    return hashlib.sha256(content).digest()
+
+
+def is_sealed(path: Path) -> bool:
+    """Say whether a derived file is there and ends with the hash of what stands before; reads all of it.
+
+    Raises:
+        OSError, ValueError: If it cannot be read.
+    """
+    content = np.memmap(path, np.uint8, "r").data
+    return len(content) > SEAL_BYTES and seal_of(content[:-SEAL_BYTES]) == bytes(content[-SEAL_BYTES:])
 
 
 def default_cache_folder() -> Path | None:

@@ -27,6 +27,7 @@ from safetensors.torch import save
 
 from clip2x.errors import BadFileError, InputError
 from clip2x.storage import atomic_path, remove_stale, sha256_of_file
+from clip2x.untrusted import json_value
 
 FORMAT = 1  # part of every key: raise it when a change alters the pixels that the tower sees, or the layout
 METADATA_KEY = "pictures"
@@ -125,16 +126,30 @@ class FeatureStore:
         """Read which pictures were hashed: names, sizes and times (hashed) -> sha256 of the pictures."""
         known: dict[str, str] = {}
         for path in _stored(self.pictures, ".json"):
-            known.update(json.loads(path.read_text()))
+            try:
+                pairs = json_value(path.read_bytes())
+                if not isinstance(pairs, dict) or not all(isinstance(value, str) for value in pairs.values()):
+                    raise ValueError("it must map texts to texts")
+            except (OSError, ValueError) as error:
+                raise BadFileError(f"{path}: kept hashes of pictures cannot be read ({' '.join(str(error).split())[:120]}); delete it.") from error
+            known.update(pairs)
         return known
 
     def rows(self) -> dict[str, tuple[Path, int]]:
         """Read which features there are: sha256 of a model's pictures -> file and row."""
         found: dict[str, tuple[Path, int]] = {}
         for path in _stored(self.folder, ".safetensors"):
-            with safe_open(path, framework="pt") as file:
-                for row, digest in enumerate(json.loads(file.metadata()[METADATA_KEY])):
-                    found.setdefault(digest, (path, row))
+            try:
+                with safe_open(path, framework="pt") as file:
+                    digests = json_value((file.metadata() or {})[METADATA_KEY])
+                    part = file.get_slice("features")
+                    shape, wanted = part.get_shape(), [len(digests), self.about["num_views"], self.about["embed_dim"]]
+                    if shape != wanted or part.get_dtype() != "F32" or not all(isinstance(digest, str) for digest in digests):
+                        raise ValueError(f"it has features {shape} of {part.get_dtype()}, {wanted} of F32 are needed")
+            except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise BadFileError(f"{path}: kept image features cannot be read ({' '.join(str(error).split())[:120]}); delete it.") from error
+            for row, digest in enumerate(digests):
+                found.setdefault(digest, (path, row))
         return found
 
     def add_pictures(self, known: Mapping[str, str]) -> None:

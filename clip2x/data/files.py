@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import tokenize
 import warnings
 import zipfile
@@ -35,12 +37,14 @@ from clip2x.meshes import sample_surface
 
 LARGEST = 1e15  # ours: squares of larger coordinates come near the end of float32
 SMALLEST_EXTENT = 1e-15  # ours: squares of smaller extents vanish in float32
+SMALLEST_AREA = 1e-150  # ours: squares of smaller ones vanish in float64, and no point could be drawn on them
 MOST_COLUMNS = 64  # ours: a wider table is an array that lies on its side
 HEADING_LINES = 100  # ours: points or column names must begin within that many lines
+LARGEST_UNPACKED = 1 << 30  # ours: bytes that a packed .npz may unfold to, as many as 45 million points of three float64 take
 OVERSAMPLING = 4  # ours: farthest point sampling chooses from this many times num_points of a mesh's surface
 # What NumPy raises for array files that are damaged (found by changing bytes at random).
 BROKEN_ARRAY = (ValueError, TypeError, RuntimeError, OSError, EOFError, KeyError, MemoryError, OverflowError, SyntaxError,
-                tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+                IndexError, AttributeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def _check_faces(vertices: NDArray[np.float64], faces: NDArray[np.int64], path: 
     edge_1, edge_2 = vertices[faces[:, 1]] - first_corner, vertices[faces[:, 2]] - first_corner
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
-        if bool((edge_1[:, u] * edge_2[:, v] != edge_1[:, v] * edge_2[:, u]).any()):
+        if bool((np.abs(edge_1[:, u] * edge_2[:, v] - edge_1[:, v] * edge_2[:, u]) > SMALLEST_AREA).any()):
             return
     raise BadFileError(f"{path}: the total area of its {len(faces)} triangles is 0.")
 
@@ -198,11 +202,13 @@ def _read_array(content: bytes, path: Path) -> Shape:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of headers written by Python 2
+            if content.startswith(b"PK"):
+                _require_unpackable(content, path)
             loaded = np.load(BytesIO(content), allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             name = "points" if "points" in loaded.files else loaded.files[0] if len(loaded.files) == 1 else None
             if name is None:
-                held = ", ".join(loaded.files)[:80] or "none"
+                held = " ".join(", ".join(loaded.files).split())[:80] or "none"
                 raise BadFileError(f"{path}: holds the arrays {held}; a single one or one named 'points' is needed.")
             loaded = loaded[name]
     except BROKEN_ARRAY as error:
@@ -210,6 +216,14 @@ def _read_array(content: bytes, path: Path) -> Shape:
             raise
         raise BadFileError(f"{path}: not a numeric NumPy array ({' '.join(str(error).split())[:100]}).") from error
     return Shape(_table(loaded, path))
+
+
+def _require_unpackable(content: bytes, path: Path) -> None:
+    """Refuse archives that would unfold without bound."""
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        size = sum(item.file_size for item in archive.infolist())
+    if size > LARGEST_UNPACKED:
+        raise BadFileError(f"{path}: its {len(content):,} bytes unfold to {size:,}; at most {LARGEST_UNPACKED:,} are accepted, store it unpacked.")
 
 
 def _read_floats(content: bytes, path: Path, columns: int | None) -> Shape:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,13 +14,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TgaImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401  makes their formats known
 
 from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.types import Camera
 
 # What Pillow raises for damaged files (found by cutting and changing files at random).
-BROKEN_IMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
+BROKEN_IMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, MemoryError, OverflowError, RuntimeError,
+                AttributeError, struct.error, zlib.error, Image.DecompressionBombError)
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TGA", "TIFF")  # ours; for some of the others Pillow runs programs (EPS)
+MOST_PIXELS = 1 << 26  # ours: 8K video has half of that; a small file may claim any number
 
 
 def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
@@ -31,7 +38,7 @@ def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
         BadFileError: If it is no whole picture of 8 bits a colour.
     """
     try:
-        with Image.open(path if content is None else BytesIO(content)) as picture:
+        with _opened(path if content is None else BytesIO(content)) as picture:
             picture.load()
             if picture.mode.startswith(("I", "F")):  # of which Pillow would make white wherever a value is above 255
                 raise BadFileError(f"{path}: a picture must have 8 bits a colour, found mode {picture.mode} (16 or 32 bits of grey).")
@@ -68,7 +75,7 @@ def read_depth_codes(path: Path) -> NDArray[np.uint16]:
         DataNotFoundError, BadFileError: As `read_image`; also if it has other than 16 bits.
     """
     try:
-        with Image.open(path) as picture:
+        with _opened(path) as picture:
             picture.load()
             if not picture.mode.startswith("I"):
                 raise BadFileError(f"{path}: a depth picture must have 16 bits, found mode {picture.mode}.")
@@ -89,12 +96,22 @@ def picture_size(path: Path) -> tuple[int, int]:
         DataNotFoundError, BadFileError: As `read_image`.
     """
     try:
-        with Image.open(path) as picture:
+        with _opened(path) as picture:
             return picture.size
     except FileNotFoundError:
         raise DataNotFoundError(f"{path} does not exist.") from None
     except BROKEN_IMAGE as error:
         raise BadFileError(f"{path}: not a whole picture ({' '.join(str(error).split())[:120]}).") from error
+
+
+@contextmanager
+def _opened(source: Path | BytesIO) -> Iterator[Image.Image]:
+    """Open a picture of one of `FORMATS` that is not larger than `MOST_PIXELS`."""
+    with Image.open(source, formats=FORMATS) as picture:
+        width_px, height_px = picture.size
+        if width_px * height_px > MOST_PIXELS:
+            raise ValueError(f"it claims {width_px:,} x {height_px:,} pixels; at most {MOST_PIXELS:,} in all are accepted")
+        yield picture
 
 
 def cut(picture: NDArray[np.uint8], box_px: NDArray[np.floating[Any]], margin: float = 0.0) -> NDArray[np.uint8]:

@@ -11,11 +11,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2x.data.cache import SampledPoints, sample_cache
+from clip2x.data.cache import SampledPoints, is_sealed, sample_cache
 from clip2x.data.entries import Entry
 from clip2x.data.files import BROKEN_ARRAY, points_of, read_shape
+from clip2x.data.formats.hdf5 import BROKEN_HDF5, local_array
 from clip2x.errors import BadFileError, InputError
 from clip2x.manifest import Manifest
+from clip2x.untrusted import excerpt
+
+MOST_LABEL_BYTES = 1 << 26  # ours: the published files have 2,048 labels each
+LONGEST_NAME = 255  # bytes, of Linux
 
 
 class ModelNet(SampledPoints):
@@ -58,7 +63,7 @@ class ModelNet(SampledPoints):
     def load(self, entry: Entry, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
         """Read one stored cloud, or sample one mesh."""
         if self.variant.format == "hdf5":
-            name, row = entry.key.split("#")
+            name, _, row = entry.key.rpartition("#")
             cloud: NDArray[np.float32] = np.array(self._array(name)[int(row)])  # not a view: the file is mapped read-only
             return cloud
         return points_of(read_shape(self.folder / entry.key), self.num_points, rng, self.sampler)
@@ -91,7 +96,7 @@ class ModelNet(SampledPoints):
         for number, line in self._lines(self.split_file(split)):
             name = line.rpartition("_")[0]
             if name not in labels:
-                raise BadFileError(f"{self.split_file(split)}: line {number}: {line!r} belongs to no class of {self.manifest.name}.")
+                raise BadFileError(f"{self.split_file(split)}: line {number}: {excerpt(line)} belongs to no class of {self.manifest.name}.")
             if f"{line}.txt" in there[name]:
                 entries.append(Entry(f"{name}/{line}.txt", labels[name]))
             else:
@@ -106,6 +111,9 @@ class ModelNet(SampledPoints):
         labels = self._labels_of_shape_names()
         listed = self.split_file(split)
         names = [listed.name] if listed.suffix == ".h5" else [line.replace("\\", "/").rpartition("/")[2] for _, line in self._lines(listed)]
+        too_long = next((name for name in names if len(name.encode()) > LONGEST_NAME), None)
+        if too_long is not None:
+            raise BadFileError(f"{listed}: {excerpt(too_long)} is no name of a file, with its {len(too_long):,} letters.")
         absent = [name for name in names if not (self.folder / name).is_file()]
         if names and len(absent) == len(names):
             raise self.not_found(f"{len(absent)} of {len(names)} files of {listed.name} missing, first {absent[0]}")
@@ -135,7 +143,7 @@ class ModelNet(SampledPoints):
         names = [line.replace(" ", "_") for _, line in self._lines(path)]
         for name in names:
             if name not in known:
-                raise BadFileError(f"{path}: {name!r} is no class of {self.manifest.name}.")
+                raise BadFileError(f"{path}: {excerpt(name)} is no class of {self.manifest.name}.")
         return [known[name] for name in names]
 
     def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
@@ -191,8 +199,8 @@ def _array_labels(path: Path, labels: list[int]) -> list[int]:
     """Read the labels of one HDF5 file and check its form."""
     try:
         with h5py.File(path, "r") as file:
-            shape, numbers = file["data"].shape, np.asarray(file["label"][...]).reshape(-1)
-    except (OSError, KeyError) as error:
+            shape, numbers = local_array(file, "data").shape, np.asarray(local_array(file, "label", MOST_LABEL_BYTES)[...]).reshape(-1)
+    except BROKEN_HDF5 as error:
         raise BadFileError(f"{path}: not an HDF5 file with data and label ({' '.join(str(error).split())[:120]}).") from error
     if len(shape) != 3 or shape[2] != 3 or shape[0] != len(numbers) or shape[1] == 0:
         raise BadFileError(f"{path}: data must be (N, P, 3) with N labels, found {tuple(shape)} and {len(numbers)} labels.")
@@ -205,15 +213,15 @@ def _read_array(path: Path) -> NDArray[np.float32]:
     """Read all clouds of one HDF5 file."""
     try:
         with h5py.File(path, "r") as file:
-            return np.asarray(file["data"][...], dtype=np.float32)
-    except (OSError, KeyError) as error:
+            return np.asarray(local_array(file, "data")[...], dtype=np.float32)
+    except BROKEN_HDF5 as error:
         raise BadFileError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}).") from error
 
 
 def _mapped(copy: Path) -> NDArray[np.float32] | None:
     """Map an unpacked copy into memory; None if there is none, or a damaged one."""
     try:
-        array = np.load(copy, mmap_mode="r", allow_pickle=False)
+        array = np.load(copy, mmap_mode="r", allow_pickle=False) if is_sealed(copy) else None
     except BROKEN_ARRAY:
         return None
     return array if isinstance(array, np.ndarray) and array.ndim == 3 and array.dtype == np.float32 else None

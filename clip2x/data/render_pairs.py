@@ -36,6 +36,7 @@ from clip2x.depth import view_preset
 from clip2x.errors import Clip2xError, InputError, MissingDependencyError
 from clip2x.meshes import Mesh, render_views
 from clip2x.storage import atomic_path, remove_stale
+from clip2x.untrusted import bare, excerpt, json_value
 
 DISTANCE_FACTOR = 2.0  # official code: of the cameras, beside those of the depth views
 AMBIENT = 0.5  # ours: share of the light that reaches every face
@@ -214,12 +215,13 @@ def _claim(place: Path, stamp: dict[str, Any]) -> None:
     except OSError as error:
         raise InputError(_cannot_write(place, error)) from error
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differ = [f"{key} {found.get(key)!r} there, {stamp.get(key)!r} asked for" for key in {**found, **stamp} if found.get(key) != stamp.get(key)]
+        found = json_value(path.read_text(encoding="utf-8"))
+        differ = [f"{bare(key)} {excerpt(found.get(key))} there, {excerpt(stamp.get(key))} asked for"
+                  for key in {**found, **stamp} if found.get(key) != stamp.get(key)]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}); delete {place} to draw all pictures anew.") from error
     if differ:
-        raise InputError(f"{place} holds pictures of other settings ({'; '.join(differ)}); use those, or move the folder away.")
+        raise InputError(f"{place} holds pictures of other settings ({'; '.join(differ[:3])}); use those, or move the folder away.")
 
 
 def _link(source: str, target: Path) -> None:

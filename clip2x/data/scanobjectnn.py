@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from clip2x.data.base import PointCloudDataset
-from clip2x.data.cache import cache_folder
+from clip2x.data.cache import SEAL_BYTES, cache_folder, is_sealed
 from clip2x.data.entries import Entry
+from clip2x.data.formats.hdf5 import BROKEN_HDF5, local_array
 from clip2x.data.transforms import choose_points, generator_for
 from clip2x.errors import BadFileError, InputError
 from clip2x.geometry import unit_sphere
@@ -27,9 +28,9 @@ from clip2x.storage import atomic_path, remove_stale
 BACKGROUND = -1  # in `mask`; an author of the data set: github.com/hkust-vgd/scanobjectnn, issue 5, and its data_utils.py
 BACKGROUND_CHOICES = ("keep", "drop")
 NORMALISE_CHOICES = ("after", "before")
-UNPACKING = 1  # part of the names of unpacked arrays: raise it when their content changes
+UNPACKING = 2  # part of the names of unpacked arrays: raise it when their content changes
 STORED_AS = {"data": "<f4", "mask": "<i4"}  # in unpacked copies
-BROKEN = (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError)  # what h5py raises for missing, truncated and damaged content
+MOST_LABEL_BYTES = 1 << 26  # ours: the largest of the published files has 11,416 labels
 
 
 @dataclass(frozen=True)
@@ -151,15 +152,13 @@ class ScanObjectNN(PointCloudDataset):
         try:
             status = path.stat()
             with h5py.File(path, "r") as file:
-                arrays = {key: file[key] for key in ("data", "label", "mask") if key != "mask" or key in file}
-                for key, array in arrays.items():
-                    if not isinstance(array, h5py.Dataset) or array.shape is None:
-                        raise KeyError(f"{key} is no array")
+                arrays = {key: local_array(file, key) for key in ("data", "mask") if key != "mask" or key in file}
+                arrays["label"] = local_array(file, "label", MOST_LABEL_BYTES)
                 found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
                 labels = np.asarray(arrays["label"][...])
         except FileNotFoundError:
             raise self.not_found(f"{name} is missing") from None
-        except BROKEN as error:
+        except BROKEN_HDF5 as error:
             raise BadFileError(f"{path}: not an HDF5 file with data and label ({' '.join(str(error).split())[:120]}).") from error
         self._check_form(path, found)
         numbers = labels.reshape(-1)
@@ -215,8 +214,8 @@ class ScanObjectNN(PointCloudDataset):
                 if place is not None:
                     return place.read(row)
                 with h5py.File(path, "r") as file:
-                    return np.asarray(file[array][row])
-            except BROKEN as error:
+                    return np.asarray(local_array(file, array)[row])
+            except BROKEN_HDF5 as error:
                 problem = " ".join(str(error).split())[:120]
                 del self._rows[name, array]
         raise BadFileError(f"{path}#{row}: {array} cannot be read ({problem}).")
@@ -226,14 +225,14 @@ class ScanObjectNN(PointCloudDataset):
         path = self.folder / name
         try:
             with h5py.File(path, "r") as file:
-                stored = file[array]
+                stored = local_array(file, array)
                 offset = stored.id.get_offset()
                 if stored.chunks is None and stored.external is None and not stored.is_virtual and offset is not None:
                     return Rows(path, offset, stored.dtype.str, stored.shape[1:])
                 return self._unpack(stored, name, array)
         except BadFileError:
             raise
-        except BROKEN as error:
+        except BROKEN_HDF5 as error:
             raise BadFileError(f"{path}: {array} cannot be read ({' '.join(str(error).split())[:120]}).") from error
 
     def _unpack(self, stored: Any, name: str, array: str) -> Rows | None:
@@ -245,12 +244,17 @@ class ScanObjectNN(PointCloudDataset):
         digest = hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()
         rows = Rows(self.cache / "arrays" / f"{digest}.bin", 0, STORED_AS[array], stored.shape[1:])
         try:
-            if rows.file.is_file() and rows.file.stat().st_size == math.prod(stored.shape) * np.dtype(rows.dtype).itemsize:
+            size = math.prod(stored.shape) * np.dtype(rows.dtype).itemsize + SEAL_BYTES
+            if rows.file.is_file() and rows.file.stat().st_size == size and is_sealed(rows.file):
                 return rows
             remove_stale(rows.file.parent)
             with atomic_path(rows.file) as temporary, temporary.open("wb") as copy:
+                seal = hashlib.sha256()
                 for block in _blocks(stored, self.folder / name):
-                    copy.write(np.ascontiguousarray(block, dtype=rows.dtype).tobytes())
+                    content = np.ascontiguousarray(block, dtype=rows.dtype).tobytes()
+                    seal.update(content)
+                    copy.write(content)
+                copy.write(seal.digest())
         except OSError as error:
             self._note_no_copy(name, f"{self.cache}: {error.strerror or error}")
             return None
@@ -272,5 +276,5 @@ def _blocks(stored: Any, path: Path) -> Iterator[NDArray[Any]]:
     for first in range(0, len(stored), step):
         try:
             yield stored[first : first + step]
-        except BROKEN as error:
+        except BROKEN_HDF5 as error:
             raise BadFileError(f"{path}: rows from {first} on cannot be read ({' '.join(str(error).split())[:120]}).") from error

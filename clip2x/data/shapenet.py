@@ -23,6 +23,7 @@ from clip2x.geometry import unit_sphere
 from clip2x.manifest import Manifest
 
 Model = tuple[str, str]  # synset and id
+LONGEST_NAME = 200  # bytes; ours: of a line of a list. Names of files may have 255
 
 
 class ShapeNet(SampledPoints):
@@ -129,7 +130,8 @@ def listed_models(data: PublishedData, split: str) -> Iterator[Model]:
         synset, dash, model = name.removesuffix(".npy").partition("-")
         if not name:
             continue
-        if not dash or synset not in known or not name.endswith(".npy"):
+        odd = "/" in model or "\0" in model or model in (".", "..") or len(name.encode()) > LONGEST_NAME
+        if not dash or synset not in known or not name.endswith(".npy") or odd:
             raise BadFileError(f"{path}: line {number}: {name[:60]!r} is no model <synset>-<id>.npy of the {len(known)} classes.")
         if f"{synset}-{model}" not in excluded:
             yield synset, model

@@ -26,6 +26,7 @@ from clip2x.encoders.depth_checkpoint import DepthCheckpoint, depth_encoder_of
 from clip2x.encoders.dual import CLIP, DEPTH, POINTS, AdaptedEncoder, DualPathEncoder
 from clip2x.encoders.point_checkpoint import PointCheckpoint, point_encoder_of
 from clip2x.errors import CheckpointMismatchError, InputError
+from clip2x.untrusted import bare, excerpt
 
 STAGE = "adapt"
 LEAST_START = 0.1
@@ -98,8 +99,8 @@ def as_adapter_checkpoint(weights: ClipWeights, path: str | Path) -> AdapterChec
     """
     about = weights.metadata
     if (stage := about.get("stage")) != STAGE:
-        raise CheckpointMismatchError(f"{path}: was written by stage {stage or 'unknown'}, it has no adapter; give adapter.safetensors or a .ckpt "
-                                      f"of {STAGE}.")
+        raise CheckpointMismatchError(f"{path}: was written by stage {bare(stage or 'unknown')}, it has no adapter; give adapter.safetensors or a "
+                                      f".ckpt of {STAGE}.")
     require_complete(about, path, needed=NEEDED, of_encoder=NEEDED_OF_ENCODER, stage=STAGE)
     lightning = any(name.startswith(LIGHTNING["adapter."]) for name in weights.state)
     parts = {part: _below(weights.state, LIGHTNING[part] if lightning else part) for part in LIGHTNING}
@@ -128,6 +129,7 @@ def adapted_encoder_of(checkpoint: AdapterCheckpoint, clip: ClipTowers) -> Adapt
         raise CheckpointMismatchError(f"{checkpoint.path}: does not say how its point encoder is built; write it again with {STAGE}.")
     if said is not None:
         points = point_encoder_of(PointCheckpoint(checkpoint.point_state, {**about, "encoder": said}, checkpoint.sha256, checkpoint.path), clip)
+    _require_adapter_size(checkpoint)
     try:
         adapter = build_adapter(about["adapter"])
         require_layout(checkpoint.adapter_state, shapes_of(adapter.state_dict()), f"{checkpoint.path}: its adapter", "the one that it describes")
@@ -137,6 +139,16 @@ def adapted_encoder_of(checkpoint: AdapterCheckpoint, clip: ClipTowers) -> Adapt
         raise CheckpointMismatchError(f"{checkpoint.path}: {error}") from error
     adapter.load_state_dict(checkpoint.adapter_state)
     return encoder.to(clip.image_tower.colour_mean.device).requires_grad_(False).eval()
+
+
+def _require_adapter_size(checkpoint: AdapterCheckpoint) -> None:
+    """Refuse a description of an adapter that is larger than its weights, before memory is taken for it."""
+    said, held = checkpoint.about["adapter"], sum(tensor.numel() for tensor in checkpoint.adapter_state.values())
+    width, views = said.get("width"), said.get("num_views")
+    whole = isinstance(width, int) and isinstance(views, list) and all(isinstance(number, int) for number in views)
+    if whole and (min([width, *views], default=0) < 1 or sum(views) * width * width > held):
+        raise CheckpointMismatchError(f"{checkpoint.path}: says that its adapter takes {excerpt(views)} views of {width} channels, its {held:,} "
+                                      f"numbers are too few; write it again with {STAGE}.")
 
 
 def towers_of(depth: DepthCheckpoint, clip: ClipTowers, points: PointCheckpoint | None = None) -> DualPathEncoder:

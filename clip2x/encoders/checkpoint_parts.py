@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import open_clip
 from torch import Tensor
 
 from clip2x.encoders.clip import ClipTowers, uses_quick_gelu
 from clip2x.encoders.clip_reference import REFERENCE_TOLERANCE, check_reference_cosines
 from clip2x.errors import CheckpointMismatchError
+from clip2x.untrusted import bare, excerpt
 
 CLIP_KEYS = ("model", "clip", "clip_pretrained", "clip_sha256", "clip_content_sha256", "clip_metadata", "embed_dim", "image_size", "mean", "std")
 SAME_PROJECTION = 0.01  # ours: relative distance; half precision moves weights by less than 0.001, other weights are about 1 away
+
+
+MOST_POINTS = 1 << 20  # ours: of a cloud that an encoder takes; a larger number is a damaged one, and would take all memory
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9  # NaN is not
+
+
+def _is_count(value: object, most: int = 1 << 16) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) < 400
+
+
+def _are(value: object, form: Callable[[object], bool], count: int | None = None) -> bool:
+    return isinstance(value, list | tuple) and count in (None, len(value)) and all(map(form, value))
+
+
+def _optional(form: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or form(value)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+FORMS: dict[str, Callable[[Any], bool]] = {
+    "model": _is_name, "clip": _is_name, "clip_pretrained": _optional(_is_name), "clip_sha256": _optional(_is_name),
+    "clip_content_sha256": _optional(_is_name), "clip_metadata": _is_mapping, "embed_dim": _is_count, "image_size": _is_count,
+    "mean": lambda value: _are(value, _is_number, 3), "std": lambda value: _are(value, _is_number, 3), "scale": _is_number,
+    "ensemble": _optional(lambda value: isinstance(value, dict) and all(map(_is_number, value.values()))),
+    "templates": lambda value: _are(value, _is_name), "class_names": lambda value: _are(value, _is_name),
+    "paths": lambda value: _are(value, _is_name),
+    "mean_text": _optional(lambda value: _are(value, _is_number)), "adapter": _is_mapping, "encoder": _is_mapping, "points": _optional(_is_mapping),
+    "mined": _optional(_is_mapping)}
+FORMS_OF_ENCODER: dict[str, Callable[[Any], bool]] = {
+    "views": _is_name, "point_radius": lambda value: _is_name(value) or _is_number(value), "num_points": lambda value: _is_count(value, MOST_POINTS),
+    "pooling": _is_name, "channels": lambda value: _are(value, _is_name), "kind": _is_name}
+"""What values of a description may be, by key; other keys are not read back, or are judged where they are used."""
 
 
 def describe_clip(clip: ClipTowers) -> dict[str, Any]:
@@ -88,7 +132,24 @@ def require_complete(about: Mapping[str, Any], path: str | Path, *, needed: Sequ
     if lacking:
         raise CheckpointMismatchError(f"{path}: does not say its {', '.join(lacking[:4])}, so it cannot be used; write it again with {stage}.")
     if encoder is not None and encoder["up"] != "y":
-        raise CheckpointMismatchError(f"{path}: was made for clouds with {encoder['up']} up; this version knows y up only.")
+        raise CheckpointMismatchError(f"{path}: was made for clouds with {bare(encoder['up'])} up; this version knows y up only.")
+    for name, said, forms in (("", about, FORMS), ("encoder.", encoder or {}, FORMS_OF_ENCODER)):
+        for key, value in said.items():
+            if key in forms and not forms[key](value):
+                raise CheckpointMismatchError(f"{path}: says that its {name}{key} is {excerpt(value)}, which cannot be; write it again with {stage}.")
+
+
+def require_tag(path: str, about: Mapping[str, Any]) -> str | None:
+    """Give the tag by which a checkpoint names its CLIP; None if it names none. A file cannot be named so: it would be read from anywhere.
+
+    Raises:
+        CheckpointMismatchError: If it is no tag of open_clip.
+    """
+    tag: str | None = about["clip_pretrained"]
+    if tag is not None and tag not in open_clip.list_pretrained_tags_by_model(about["model"]):
+        raise CheckpointMismatchError(f"{path}: says that its CLIP is {excerpt(tag)}, which is no tag of {about['model']}; give that CLIP's tag "
+                                      "or file (--pretrained).")
+    return tag
 
 
 def joined_mined(*several: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:

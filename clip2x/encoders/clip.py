@@ -206,7 +206,7 @@ class ClipTowers(nn.Module):
 
 def uses_quick_gelu(model: str) -> bool:
     """Tell whether a model id of open_clip stands for a model with QuickGELU."""
-    return bool(open_clip.get_model_config(model).get("quick_gelu", False))
+    return bool((open_clip.get_model_config(model) or {}).get("quick_gelu", False))
 
 
 def _require_known(model: str) -> None:

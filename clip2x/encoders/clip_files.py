@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,16 +19,21 @@ from typing import Any, Literal
 
 import open_clip
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from clip2x.errors import BadFileError, CheckpointMismatchError, DataNotFoundError
-from clip2x.storage import atomic_path, sha256_of_file
+from clip2x.storage import sha256_of_file
+from clip2x.tensor_files import read_tensors, save_tensors
+from clip2x.untrusted import bare, excerpt, json_value
 
 FileKind = Literal["torchscript", "pickle", "safetensors"]
 OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")  # official code (openai/CLIP, clip/model.py): extra keys
 METADATA_KEY = "clip2x"
+MOST_CLAIMED = 1 << 30  # ours: bytes of views that repeat what a file holds once
+PACKED_CODE = 1 << 24  # ours: bytes of code in a TorchScript archive, which alone is stored packed
+# What torch.load raises for damaged files (found by changing bytes at random).
+BROKEN_PICKLE = (RuntimeError, ValueError, EOFError, KeyError, OSError, TypeError, IndexError, AttributeError, AssertionError, OverflowError,
+                 MemoryError, struct.error)
 CARRIED = {"clip.image_tower.visual.": "visual.", "clip.text_tower.": "", "clip.": ""}  # names of a CLIP in our checkpoints -> open_clip's
 VIT_NAMES = {  # (width, layers) of the image tower -> the usual name. Source: the configs of open_clip 3.3
     (192, 12): "Ti", (384, 12): "S", (512, 12): "M", (768, 12): "B", (1024, 24): "L", (1280, 32): "H", (1408, 40): "g", (1664, 48): "bigG",
@@ -81,7 +87,9 @@ def read_clip_file(path: str | Path, *, trust_torchscript: bool = False) -> Clip
         CheckpointMismatchError: If it is a checkpoint that does not carry its CLIP.
     """
     weights = read_weights(path, trust_torchscript=trust_torchscript)
-    return _carried_clip(weights, path) if "clip_metadata" in weights.metadata else weights
+    weights = _carried_clip(weights, path) if "clip_metadata" in weights.metadata else weights
+    _require_clip_metadata(weights.metadata, path)
+    return weights
 
 
 def read_weights(path: str | Path, *, trust_torchscript: bool = False) -> ClipWeights:
@@ -101,7 +109,7 @@ def read_weights(path: str | Path, *, trust_torchscript: bool = False) -> ClipWe
 
 
 def save_clip_file(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a small CLIP as safetensors with what it says of itself (JSON), replacing the file in one step.
+    """Write a small CLIP as safetensors with what it says of itself (JSON) and a hash of both, replacing the file in one step.
 
     Args:
         path: Usually ends in `.safetensors`.
@@ -110,8 +118,7 @@ def save_clip_file(path: str | Path, state: Mapping[str, Tensor], metadata: Mapp
             and so are `mean` and `std` where they are given.
     """
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    with atomic_path(Path(path)) as temporary:
-        save_file(tensors, str(temporary), metadata={METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})
+    save_tensors(Path(path), tensors, {METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})
 
 
 def describe_weights(state: Mapping[str, Tensor]) -> str:
@@ -187,8 +194,12 @@ def _file_kind(path: Path) -> FileKind:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.namelist()
-        except zipfile.BadZipFile as error:
+                unpacked = sum(item.file_size for item in archive.infolist())
+        except (zipfile.BadZipFile, OSError, ValueError, struct.error, RuntimeError, IndexError) as error:
             raise BadFileError(f"{path}: truncated or damaged (its table of contents is gone); copy or download it again.") from error
+        if unpacked > path.stat().st_size + PACKED_CODE:
+            raise BadFileError(f"{path}: its entries claim {unpacked:,} bytes, the file has {path.stat().st_size:,}; PyTorch stores weights "
+                               "unpacked, so this is none; copy or download it again.")
         return "torchscript" if any("/code/" in name or name.endswith("/constants.pkl") for name in members) else "pickle"
     if head[:1] == b"\x80":
         return "pickle"
@@ -197,18 +208,16 @@ def _file_kind(path: Path) -> FileKind:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        with safe_open(str(path), framework="pt") as stream:
-            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  not a dict
-            text = (stream.metadata() or {}).get(METADATA_KEY, "{}")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BadFileError(f"{path}: truncated or not safetensors ({_line(error)}); copy or download it again.") from error
+        state, texts = read_tensors(path)
+    except ValueError as error:
+        raise BadFileError(f"{path}: {_line(error)}; copy or download it again.") from error
     try:
-        metadata = json.loads(text)
-    except json.JSONDecodeError as error:
+        metadata = json_value(texts.get(METADATA_KEY, "{}"))
+    except ValueError as error:
         raise BadFileError(f"{path}: its {METADATA_KEY!r} metadata is not JSON ({_line(error)}); write the file again.") from error
     if not isinstance(metadata, dict):
         raise BadFileError(f"{path}: its {METADATA_KEY!r} metadata is a {type(metadata).__name__}, not a mapping; write the file again.")
-    return state, metadata
+    return dict(state), metadata
 
 
 def _read_torchscript(path: Path, trusted: bool) -> dict[str, Any]:
@@ -230,7 +239,7 @@ def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except pickle.UnpicklingError as error:
         raise BadFileError(f"{path}: holds more than weights, or is damaged; only tensors and plain values are read (weights_only). "
                            "Save its state dict alone.") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
+    except BROKEN_PICKLE as error:
         raise BadFileError(f"{path}: truncated or damaged ({_line(error)}); copy or download it again.") from error
     metadata = content.get(METADATA_KEY) if isinstance(content, dict) else None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
@@ -249,9 +258,29 @@ def _carried_clip(weights: ClipWeights, path: str | Path) -> ClipWeights:
         if prefix is not None:
             state[CARRIED[prefix] + name.removeprefix(prefix)] = tensor
     if not state or about.get("clip_sha256") is None:
-        raise CheckpointMismatchError(f"{path}: a checkpoint of {about.get('stage')} without its CLIP, {about.get('clip')}; give that CLIP's tag "
-                                      "or weight file.")
+        raise CheckpointMismatchError(f"{path}: a checkpoint of {bare(about.get('stage'))} without its CLIP, {bare(about.get('clip'))}; give "
+                                      "that CLIP's tag or weight file.")
+    if not isinstance(about["clip_sha256"], str) or not isinstance(about["clip_metadata"], dict):
+        raise BadFileError(f"{path}: does not say which CLIP it carries, so it is damaged; write it again.")
     return ClipWeights(state, about["clip_sha256"], weights.openai_layout, about["clip_metadata"])
+
+
+def _require_clip_metadata(metadata: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse a CLIP whose own words cannot be used."""
+    model, words = metadata.get("model"), metadata.get("words")
+    colours = [metadata[key] for key in ("mean", "std") if key in metadata]
+    good = isinstance(model, str | None) and (words is None or (isinstance(words, list) and all(isinstance(word, str) for word in words)))
+    good = good and all(isinstance(part, list) and len(part) == 3 and all(isinstance(side, int | float) for side in part) for part in colours)
+    if not good:
+        raise BadFileError(f"{path}: its {METADATA_KEY!r} metadata must have a text 'model', a list of 'words', and three numbers each for 'mean' "
+                           "and 'std', where it has them; write the file again.")
+
+
+def _claimed(name: str, tensor: Tensor, path: Path) -> int:
+    """Say how many bytes a tensor claims that it does not hold, as views that repeat one number do; refuse kinds that no CLIP has."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu" or tensor.is_complex():
+        raise BadFileError(f"{path}: {name[:80]} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}, no plain weight.")
+    return max(0, tensor.numel() * tensor.element_size() - tensor.untyped_storage().nbytes())
 
 
 def _clean(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
@@ -259,11 +288,15 @@ def _clean(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
     if state and all(isinstance(name, str) and name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
     cleaned: dict[str, Tensor] = {}
+    claimed = 0
     for name, value in state.items():
         if name in OPENAI_MARKS:
             continue
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise BadFileError(f"{path}: entry {name!r} is a {type(value).__name__}, not a tensor; this is no state dict of a CLIP.")
+            raise BadFileError(f"{path}: entry {excerpt(name)} is a {type(value).__name__}, not a tensor; this is no state dict of a CLIP.")
+        claimed += _claimed(name, value, path)
+        if claimed > MOST_CLAIMED:
+            raise BadFileError(f"{path}: up to {name[:80]} its weights claim {claimed:,} bytes that are not there; the file is damaged.")
         cleaned[name] = value.float() if value.is_floating_point() else value
         if value.is_floating_point() and not bool(torch.isfinite(cleaned[name]).all()):
             raise BadFileError(f"{path}: {name} has values that are not finite; the file is damaged or its training diverged.")

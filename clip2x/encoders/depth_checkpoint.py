@@ -15,8 +15,9 @@ from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_c
 from clip2x.encoders.clip import ClipTowers, ImageTower
 from clip2x.encoders.clip_files import ClipWeights, read_weights, save_clip_file
 from clip2x.encoders.depth import DepthViewEncoder
-from clip2x.errors import CheckpointMismatchError
+from clip2x.errors import CheckpointMismatchError, InputError
 from clip2x.manifest import load_manifest
+from clip2x.untrusted import bare
 
 STAGE = "pretrain_depth"
 TOWER_PREFIXES = (  # of our safetensors, of Lightning's files of pretrain-depth and tune-depth
@@ -93,7 +94,7 @@ def as_depth_checkpoint(weights: ClipWeights, path: str | Path) -> DepthCheckpoi
         return _official(weights, parts, path)
     about = weights.metadata
     if (stage := about.get("stage", STAGE)) != STAGE:
-        raise CheckpointMismatchError(f"{path}: was written by stage {stage}, it has no depth encoder; give one of {STAGE}.")
+        raise CheckpointMismatchError(f"{path}: was written by stage {bare(stage)}, it has no depth encoder; give one of {STAGE}.")
     prefix = next((prefix for prefix in TOWER_PREFIXES if any(name.startswith(prefix) for name in weights.state)), None)
     if prefix is None:
         raise CheckpointMismatchError(f"{path}: has no depth encoder (found: {', '.join(sorted(parts)[:6])}); give depth_encoder.safetensors or a "
@@ -121,7 +122,10 @@ def depth_encoder_of(checkpoint: DepthCheckpoint, clip: ClipTowers) -> DepthView
     visual.load_state_dict(checkpoint.tower_state)
     tower = ImageTower(visual, image_size=about["image_size"], embed_dim=about["embed_dim"], mean=about["mean"], std=about["std"])
     tower = tower.to(clip.image_tower.colour_mean.device).requires_grad_(False).eval()
-    return DepthViewEncoder(tower, views=about["encoder"]["views"], point_radius=about["encoder"]["point_radius"])
+    try:
+        return DepthViewEncoder(tower, views=about["encoder"]["views"], point_radius=about["encoder"]["point_radius"])
+    except InputError as error:
+        raise CheckpointMismatchError(f"{checkpoint.path}: {error}") from error
 
 
 def official_layout() -> dict[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_clip, require_clip, require_complete, require_layout, shapes_of
@@ -14,6 +15,7 @@ from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import ClipWeights, read_weights, save_clip_file
 from clip2x.encoders.points import PointEncoder, build_point_encoder
 from clip2x.errors import CheckpointMismatchError, InputError
+from clip2x.untrusted import bare, excerpt
 
 STAGE = "pretrain_points"
 ENCODER_PREFIXES = ("points.", "point_encoder.")  # of our safetensors, of Lightning's files
@@ -74,8 +76,8 @@ def as_point_checkpoint(weights: ClipWeights, path: str | Path) -> PointCheckpoi
     """
     about = weights.metadata
     if (stage := about.get("stage")) != STAGE:
-        raise CheckpointMismatchError(f"{path}: {f'was written by stage {stage}' if stage else 'does not say which stage wrote it'}, it has no point "
-                                      f"encoder; give point_encoder.safetensors or a .ckpt of {STAGE}.")
+        raise CheckpointMismatchError(f"{path}: {f'was written by stage {bare(stage)}' if stage else 'does not say which stage wrote it'}, it has no "
+                                      f"point encoder; give point_encoder.safetensors or a .ckpt of {STAGE}.")
     prefix = next((prefix for prefix in ENCODER_PREFIXES if any(name.startswith(prefix) for name in weights.state)), None)
     if prefix is None:
         parts = sorted({name.split(".")[0] for name in weights.state})
@@ -99,11 +101,17 @@ def point_encoder_of(checkpoint: PointCheckpoint, clip: ClipTowers) -> PointEnco
     """
     about = checkpoint.about
     require_clip(checkpoint.path, about, clip)
+    described = {key: value for key, value in about["encoder"].items() if key not in OF_INPUT}
+    if not isinstance(described.get("depth", 1), int) or described.get("depth", 1) > len(checkpoint.encoder_state):
+        raise CheckpointMismatchError(f"{checkpoint.path}: says that its encoder has {excerpt(described['depth'])} layers and has "
+                                      f"{len(checkpoint.encoder_state)} weights; write it again with {STAGE}.")
     try:
-        encoder = build_point_encoder({key: value for key, value in about["encoder"].items() if key not in OF_INPUT}, about["embed_dim"])
-    except InputError as error:
-        raise CheckpointMismatchError(f"{checkpoint.path}: {error}") from error
-    require_layout(checkpoint.encoder_state, shapes_of(encoder.state_dict()), f"{checkpoint.path}: its point encoder", about["encoder"]["kind"])
+        with torch.device("meta"):  # without memory for weights: a damaged file may describe any size
+            sketch = build_point_encoder(described, about["embed_dim"])
+        require_layout(checkpoint.encoder_state, shapes_of(sketch.state_dict()), f"{checkpoint.path}: its point encoder", about["encoder"]["kind"])
+        encoder = build_point_encoder(described, about["embed_dim"])
+    except (InputError, ValueError, RuntimeError, OverflowError, AttributeError) as error:
+        raise CheckpointMismatchError(f"{checkpoint.path}: {' '.join(str(error).split())[:300]}") from error
     encoder.load_state_dict(checkpoint.encoder_state)
     return encoder.to(clip.image_tower.colour_mean.device).requires_grad_(False).eval()
 

@@ -12,15 +12,14 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
-from clip2x.storage import atomic_path
+from clip2x.tensor_files import read_tensors, save_tensors
+from clip2x.untrusted import excerpt
 
-CACHE_VERSION = 1  # counted up when the way to embeddings changes
+CACHE_VERSION = 2  # counted up when the way to embeddings, or of keeping them, changes
 
 
 @runtime_checkable
@@ -66,8 +65,8 @@ def class_embeddings(
         embeds = functional.normalize(towers.encode_text(texts).float(), dim=-1).view(len(class_names), len(templates), -1)
         embeds = functional.normalize(embeds.mean(dim=1), dim=-1).cpu()
     if path is not None:
-        with suppress(OSError), atomic_path(path) as temporary:
-            save_file({"embeds": embeds.contiguous()}, str(temporary), metadata={"key": key})
+        with suppress(OSError):
+            save_tensors(path, {"embeds": embeds}, {"key": key})
     return embeds
 
 
@@ -100,7 +99,7 @@ def read_class_file(path: str | Path) -> list[str]:
         if not name:
             continue
         if name.lower() in first_line:
-            raise BadFileError(f"{path}: {name!r} stands on line {first_line[name.lower()]} and on line {number}; remove one.")
+            raise BadFileError(f"{path}: {excerpt(name)} stands on line {first_line[name.lower()]} and on line {number}; remove one.")
         first_line[name.lower()] = number
         names.append(name)
     if not names:
@@ -141,11 +140,9 @@ def _read_cache(path: Path, key: str, num_classes: int) -> Tensor | None:
     if not path.is_file():
         return None
     try:
-        with safe_open(str(path), framework="pt") as stream:
-            if (stream.metadata() or {}).get("key") != key:
-                return None
-            embeds: Tensor = stream.get_tensor("embeds")
-    except (SafetensorError, OSError, ValueError):
+        tensors, texts = read_tensors(path, sealed=True)
+    except ValueError:
         return None
-    sound = embeds.ndim == 2 and len(embeds) == num_classes and bool((embeds.norm(dim=-1) - 1).abs().max() < 1e-3)
+    embeds = tensors.get("embeds")
+    sound = texts.get("key") == key and embeds is not None and embeds.ndim == 2 and embeds.dtype == torch.float32 and len(embeds) == num_classes
     return embeds if sound else None

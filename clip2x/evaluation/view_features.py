@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clip2x.errors import BadFileError, CheckpointMismatchError
-from clip2x.storage import atomic_path, remove_stale
+from clip2x.storage import remove_stale
+from clip2x.tensor_files import read_tensors, save_tensors
+from clip2x.untrusted import json_value
 
-VERSION = 3  # raise it when a change of the code alters features
+VERSION = 4  # raise it when a change of the code alters features, or how they are kept
 
 
 class ViewFeatureCache:
@@ -69,9 +70,7 @@ class ViewFeatureCache:
     def _write(self, names: list[str], features: list[Tensor]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{hashlib.sha256(''.join(names).encode()).hexdigest()[:32]}.safetensors"
-        with atomic_path(path) as temporary:
-            save_file({f"path{number}": part for number, part in enumerate(features)}, temporary,
-                      metadata={"about": self.about, "clouds": json.dumps(names)})
+        save_tensors(path, {f"path{number}": part for number, part in enumerate(features)}, {"about": self.about, "clouds": json.dumps(names)})
         self._seen.add(path)
         self._places.update((name, (path, row)) for row, name in enumerate(names))
 
@@ -84,18 +83,29 @@ class ViewFeatureCache:
                 metadata = file.metadata() or {}
                 if metadata.get("about") != self.about:
                     raise CheckpointMismatchError(f"{path}: holds view features by other weights or settings; delete it.")
-                self._places.update((name, (path, row)) for row, name in enumerate(json.loads(metadata["clouds"])))
+                self._places.update((name, (path, row)) for row, name in enumerate(_clouds(metadata)))
             self._seen.add(path)
 
     def _read(self, paths: set[Path]) -> dict[str, list[Tensor]]:
         """Read files whole; what a cloud's paths hold, by its hash."""
         found: dict[str, list[Tensor]] = {}
         for path in sorted(paths):
-            with _opened(path) as file:
-                parts = [file.get_tensor(f"path{number}") for number in range(len(file.keys()))]
-                for row, name in enumerate(json.loads(file.metadata()["clouds"])):
+            try:
+                tensors, metadata = read_tensors(path, sealed=True)
+                parts = [tensors[f"path{number}"] for number in range(len(tensors))]
+                for row, name in enumerate(_clouds(metadata)):
                     found[name] = [part[row] for part in parts]
+            except (ValueError, KeyError, IndexError) as error:
+                raise BadFileError(f"{path}: kept view features cannot be read ({' '.join(str(error).split())[:160]}); delete it.") from error
         return found
+
+
+def _clouds(metadata: Mapping[str, str]) -> list[str]:
+    """Read which clouds a file has features of."""
+    names = json_value(metadata["clouds"])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("it does not list its clouds")
+    return names
 
 
 @contextmanager
@@ -104,5 +114,5 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
             yield file
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise BadFileError(f"{path}: kept view features cannot be read ({error}); delete it.") from error
+    except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:
+        raise BadFileError(f"{path}: kept view features cannot be read ({' '.join(str(error).split())[:160]}); delete it.") from error

@@ -7,7 +7,10 @@ import json
 import multiprocessing
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from clip2x.miniworld.scene_pictures import SceneCounts, write_scene_pictures
 from clip2x.miniworld.streets.writer import StreetSize, write_streets
 from clip2x.signals import leave_with_parent
 from clip2x.storage import atomic_path, check_writable
+from clip2x.untrusted import json_value
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def write_miniworld(root: Path, *, seed: int = 0, size: MiniWorldSize | None = N
     root.mkdir(parents=True)
     (root / ".writing").touch()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers or _usable_cores(), mp_context=context, initializer=leave_with_parent) as pool:
+    with _deaths_told(), ProcessPoolExecutor(workers or _usable_cores(), mp_context=context, initializer=leave_with_parent) as pool:
         write_pictures(root / "pictures.h5", stamp, seed=seed, train=size.train_pictures, val=size.val_pictures, views=size.views,
                        image_size=size.image_size, pool=pool)
         counts = SceneCounts({"train": size.caption_rooms_train, "val": size.caption_rooms_val},
@@ -114,10 +118,20 @@ def write_miniworld(root: Path, *, seed: int = 0, size: MiniWorldSize | None = N
     return True
 
 
+@contextmanager
+def _deaths_told() -> Iterator[None]:
+    """Say in one line that a process died."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise InputError("a process that writes the mini-world died, as the system lets it when memory runs out; try fewer --workers, and run the "
+                         "same command again: it starts over.") from error
+
+
 def _read_stamp(path: Path) -> object:
     """Read what made a finished mini-world; None where it is unfinished or the file is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json_value(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.storage import sha256_of_file
+from clip2x.untrusted import bare, excerpt, json_value, require_text
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class CocoBoxes:
             return self._by_key[key]
         found = [picture for picture in self._by_ending.get(key.rsplit("/", 1)[-1], ()) if picture.key.endswith(f"/{key}")]
         if len(found) > 1:
-            raise BadFileError(f"{found[1].file}: {found[0].key!r} and {found[1].key!r} could both be {key!r}; name pictures by that path.")
+            raise BadFileError(f"{found[1].file}: {excerpt(found[0].key)} and {excerpt(found[1].key)} could both be {key!r}; name pictures by "
+                               "that path.")
         return found[0] if found else None
 
 
@@ -104,8 +105,8 @@ def _json(path: Path) -> Any:
     if not path.is_file():
         raise DataNotFoundError(f"{path}: no such file of detections.")
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        return json_value(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise BadFileError(f"{path}: not a whole JSON file ({' '.join(str(error).split())[:100]}).") from error
 
 
@@ -121,12 +122,14 @@ def _pictures(path: Path, images_path: Path, about: dict[str, Any], results: Any
             raise BadFileError(f"{path}: detection {position} is no mapping.")
         for key, known, where in (("image_id", rows, "images"), ("category_id", name_ids, "categories")):
             if not isinstance(result.get(key), int | str) or result[key] not in known:
-                raise BadFileError(f"{path}: detection {position} has the {key} {result.get(key)!r}, which is not among the {len(known)} {where}.")
+                raise BadFileError(f"{path}: detection {position} has the {key} {excerpt(result.get(key))}, which is not among the {len(known)} "
+                                   f"{where}.")
         box, score = result.get("bbox"), result.get("score")
         if not isinstance(box, list) or len(box) != 4 or not all(_is_number(side) for side in box):
-            raise BadFileError(f"{path}: detection {position} has the bbox {box!r}; it must be [left, top, width, height].")
+            raise BadFileError(f"{path}: detection {position} has the bbox {excerpt(box)}; it must be [left, top, width, height].")
         if not _is_number(score) or score < 0 or score > 1:  # NaN passes, and is counted as such later
-            raise BadFileError(f"{path}: detection {position} has the score {score!r}; it must be from 0 to 1 (annotations by people have none).")
+            raise BadFileError(f"{path}: detection {position} has the score {excerpt(score)}; it must be from 0 to 1 (annotations by people have "
+                               "none).")
         rows[result["image_id"]].append(([float(side) for side in box], name_ids[result["category_id"]], float(score)))
     found = [_picture(path, images[number], row) for number, row in rows.items()]
     if len({picture.key for picture in found}) < len(found):
@@ -147,7 +150,7 @@ def _picture(path: Path, entry: dict[str, Any], found: list[tuple[list[float], i
 def _joined(first: CocoPicture, second: CocoPicture) -> CocoPicture:
     """Put the detections of two files for one picture together."""
     if first.size_px and second.size_px and first.size_px != second.size_px:
-        raise BadFileError(f"{second.file}: {second.key} is {second.size_px[0]} x {second.size_px[1]} pixels there and {first.size_px[0]} x "
+        raise BadFileError(f"{second.file}: {bare(second.key)} is {second.size_px[0]} x {second.size_px[1]} pixels there and {first.size_px[0]} x "
                            f"{first.size_px[1]} in {first.file}; their boxes do not fit together.")
     return CocoPicture(first.key, first.file, first.size_px or second.size_px, np.concatenate([first.box_px, second.box_px]),
                        np.concatenate([first.name_id, second.name_id]), np.concatenate([first.score, second.score]))
@@ -160,9 +163,13 @@ def _by_id(path: Path, entries: Any, what: str, name: str) -> dict[Any, dict[str
     found: dict[Any, dict[str, Any]] = {}
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str) or not isinstance(entry.get(name), str) or not entry[name]:
-            raise BadFileError(f"{path}: entry {position} of {what} needs an id and a text {name!r}, found {str(entry)[:80]}.")
+            raise BadFileError(f"{path}: entry {position} of {what} needs an id and a text {name!r}, found {excerpt(entry)}.")
+        try:
+            require_text(entry[name])
+        except ValueError:
+            raise BadFileError(f"{path}: entry {position} of {what} has the {name} {excerpt(entry[name])}, which is no Unicode text.") from None
         if entry["id"] in found:
-            raise BadFileError(f"{path}: two entries of {what} have the id {entry['id']!r}.")
+            raise BadFileError(f"{path}: two entries of {what} have the id {excerpt(entry['id'])}.")
         found[entry["id"]] = entry
     return found
 

@@ -10,11 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-import yaml
-
 from clip2x.data.triplets.index import ids_by_name, plain, without_qualifier
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.manifest import load_manifest, manifest_folder
+from clip2x.untrusted import bare, excerpt, require_text, yaml_value
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "text": ("point cloud of {}",),
@@ -149,14 +148,14 @@ def _from_lines(content: str, path: Path) -> Vocabulary:
 
 def _from_yaml(content: str, path: Path) -> Vocabulary:
     try:
-        raw = yaml.safe_load(content)
-    except yaml.YAMLError as error:
+        raw = yaml_value(content)
+    except ValueError as error:
         raise BadFileError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:160]}).") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("concepts"), list):
         raise BadFileError(f"{path}: must be a mapping with the list `concepts`; each concept is a list of names.")
     unknown = [key for key in raw if key not in KEYS]
     if unknown:
-        raise BadFileError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(KEYS)}.")
+        raise BadFileError(f"{path}: unknown key {excerpt(unknown[0])}; known are {', '.join(KEYS)}.")
     concepts = tuple(_texts(names if isinstance(names, list) else [names], path, f"concept {position}")
                      for position, names in enumerate(raw["concepts"]))
     templates, aliases = raw.get("templates") or {}, raw.get("aliases") or {}
@@ -165,19 +164,24 @@ def _from_yaml(content: str, path: Path) -> Vocabulary:
             raise BadFileError(f"{path}: {group} must be a mapping.")
         _texts(list(value), path, f"a key of {group}")
     _texts(list(aliases.values()), path, "aliases")
-    stated = {purpose: _texts(texts if isinstance(texts, list) else [texts], path, f"templates.{purpose}") for purpose, texts in templates.items()}
+    stated = {purpose: _texts(texts if isinstance(texts, list) else [texts], path, f"templates.{bare(purpose)}")
+              for purpose, texts in templates.items()}
     origin = raw.get("source")
     home = origin.get("home") if isinstance(origin, dict) else origin
-    return Vocabulary(str(raw.get("name") or path.stem), str(home or path.name), concepts, _texts(raw.get("distractors") or [], path, "distractors"),
-                      {**TEMPLATES, **stated}, dict(aliases))
+    (name,), (where,) = _texts([raw.get("name") or path.stem], path, "name"), _texts([home or path.name], path, "source")
+    return Vocabulary(name, where, concepts, _texts(raw.get("distractors") or [], path, "distractors"), {**TEMPLATES, **stated}, dict(aliases))
 
 
 def _texts(raw: object, path: Path, where: str) -> tuple[str, ...]:
     if not isinstance(raw, list):
-        raise BadFileError(f"{path}: {where} must be a list of texts, found {raw!r}.")
+        raise BadFileError(f"{path}: {where} must be a list of texts, found {excerpt(raw)}.")
     for item in raw:
         if not isinstance(item, str):
-            raise BadFileError(f"{path}: {where} holds {item!r}, which is no text; {QUOTE}.")
+            raise BadFileError(f"{path}: {where} holds {excerpt(item)}, which is no text; {QUOTE}.")
+        try:
+            require_text(item)
+        except ValueError:
+            raise BadFileError(f"{path}: {where} holds {excerpt(item)}, which is no Unicode text.") from None
     return tuple(raw)
 
 
@@ -191,23 +195,23 @@ def _checked(vocabulary: Vocabulary, where: str) -> Vocabulary:
             raise BadFileError(f"{where}: concept {position} has no name.")
         for name in names:
             if not plain(name):
-                raise BadFileError(f"{where}: concept {position} ({names[0]!r}) has an empty name.")
+                raise BadFileError(f"{where}: concept {position} ({excerpt(names[0])}) has an empty name.")
             other = owner.setdefault(plain(name), position)
             if other != position:
-                raise BadFileError(f"{where}: the name {name!r} stands for concept {other} ({vocabulary.name_of(other)!r}) and for concept "
-                                   f"{position} ({names[0]!r}); a name has one meaning (case, spaces, hyphens and underscores aside).")
+                raise BadFileError(f"{where}: the name {excerpt(name)} stands for concept {other} ({excerpt(vocabulary.name_of(other))}) and for "
+                                   f"concept {position} ({excerpt(names[0])}); a name has one meaning (case, spaces, hyphens and underscores aside).")
         if len(set(names)) < len(names):
-            raise BadFileError(f"{where}: concept {position} ({names[0]!r}) has a name twice.")
+            raise BadFileError(f"{where}: concept {position} ({excerpt(names[0])}) has a name twice.")
     for alias, name in vocabulary.aliases.items():
         if plain(name) not in owner:
-            raise BadFileError(f"{where}: the alias {alias!r} stands for {name!r}, which is no name of a concept.")
+            raise BadFileError(f"{where}: the alias {excerpt(alias)} stands for {excerpt(name)}, which is no name of a concept.")
         if plain(alias) in owner:
-            raise BadFileError(f"{where}: the alias {alias!r} is a name already, of concept {owner[plain(alias)]}.")
+            raise BadFileError(f"{where}: the alias {excerpt(alias)} is a name already, of concept {owner[plain(alias)]}.")
     for name in vocabulary.distractors:
         if not plain(name) or plain(name) in owner:
-            raise BadFileError(f"{where}: the distractor {name!r} is {'a name of a concept' if plain(name) else 'empty'}.")
+            raise BadFileError(f"{where}: the distractor {excerpt(name)} is {'a name of a concept' if plain(name) else 'empty'}.")
     for purpose, texts in vocabulary.templates.items():
         for template in texts or ("",):
             if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
-                raise BadFileError(f"{where}: a template of {purpose} is {template!r}; it needs exactly one {{}} for the name.")
+                raise BadFileError(f"{where}: a template of {bare(purpose)} is {excerpt(template)}; it needs exactly one {{}} for the name.")
     return vocabulary

@@ -86,6 +86,6 @@ def _decode(part: bytes, offset: int, path: Path, *, last: bool, hopeless: bool)
             what = "the file ends before the list does" if cut else error.msg
             raise BadFileError(f"{path}: byte {place}: not valid JSON ({what}); get the file again.") from None
         return None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists within lists without end
         raise BadFileError(f"{path}: after byte {offset}: not a table ({' '.join(str(error).split())[:80]}).") from None
     return records

@@ -17,7 +17,7 @@ HEADER = 128
 MATRIX, COMPRESSED = 14, 15
 CELL, TEXT = 1, 4  # classes of arrays
 ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
-LARGEST = 1 << 26  # bytes of one variable; ours: the lists of SUN RGB-D take less than 2 MB
+LARGEST = 1 << 24  # bytes of one variable; ours: the lists of SUN RGB-D take less than 2 MB, and small elements take 30 times their bytes here
 
 
 def read_texts(path: Path, variable: str) -> list[str]:

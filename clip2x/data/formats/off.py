@@ -15,7 +15,7 @@ from clip2x.errors import BadFileError
 
 # Prefixes of the format: ST texture coordinates, C colours, N normals at the vertices. The counts may follow OFF without a space: some
 # hundred files of ModelNet40 are like that (official CLIP2Point code, datasets/utils.py: "broken data in ModelNet").
-HEADER = re.compile(rb"\s*(ST)?(C)?(N)?OFF[ \t]*\s*(\d+)[ \t]+(\d+)(?:[ \t]+\d+)?[ \t]*(?:\r?\n|\r|$)")
+HEADER = re.compile(rb"\s*(ST)?(C)?(N)?OFF\s*(\d{1,18})[ \t]+(\d{1,18})(?:[ \t]+\d+)?[ \t]*(?:\r?\n|\r|$)")
 COMMENT = re.compile(rb"#[^\r\n]*")
 
 Triangles = tuple[NDArray[np.float64], NDArray[np.int64]]

@@ -46,7 +46,8 @@ def parse_pcd(content: bytes, path: Path) -> NDArray[np.float64]:
     except (KeyError, IndexError):
         raise BadFileError(f"{path}: DATA must be ascii, binary or binary_compressed.") from None
     except ValueError as error:
-        raise BadFileError(f"{path}: the file is cut off or damaged: its header announces {num_points} points ({error}).") from None
+        count = str(num_points)[:20]
+        raise BadFileError(f"{path}: the file is cut off or damaged: its header announces {count} points ({str(error)[:100]}).") from None
     return np.stack([fields[column][:, 0].astype(np.float64) for column in columns], axis=1)
 
 
@@ -121,6 +122,8 @@ def _unpack_lzf(packed: bytes, size: int) -> bytes:
             position += 1
             if start < 0:
                 raise ValueError("a reference points before the block")
+            if len(out) > size:
+                raise ValueError("the compressed block is larger than announced")
             distance = len(out) - start
             out += (out[start:] * ((length + 1) // distance + 1))[:length + 2]  # repeats itself where it reaches into what it writes
     except IndexError:

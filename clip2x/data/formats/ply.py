@@ -63,10 +63,11 @@ def parse_ply(content: bytes, path: Path) -> tuple[NDArray[np.float64], list[lis
     for element in elements:
         try:
             columns = reader.read(element)
-        except (ValueError, IndexError, OverflowError):
-            raise BadFileError(f"{path}: the file is cut off or damaged within its {element.count} elements {element.name!r}.") from None
-        if element.name == "vertex":
-            vertices = np.stack([np.asarray(columns[axis], dtype=np.float64).reshape(-1) for axis in "xyz"], axis=1)
+            if element.name == "vertex":
+                vertices = np.stack([np.asarray(columns[axis], dtype=np.float64).reshape(-1) for axis in "xyz"], axis=1)
+        except (ValueError, IndexError, OverflowError, KeyError, TypeError):
+            count = str(element.count)[:20]
+            raise BadFileError(f"{path}: the file is cut off or damaged within its {count} elements {element.name[:40]!r}.") from None
         if element.name == "face" and element.count:
             lists = next((columns[name] for name in INDEX_LISTS if name in columns), None)
             faces = _corners(lists)

@@ -89,7 +89,7 @@ def read_textured_obj(path: Path) -> tuple[Mesh, tuple[str, ...]]:
     materials = _read_libraries(lines.names(b"mtllib"), path.parent, notes)
     face_material = _materials_of_faces(lines, corners, materials, notes)
     used = set(np.unique(face_material).tolist())
-    drawn = _load_textures(materials, used, notes)
+    drawn = _load_textures(materials, used, path.parent / "..", notes)
     transparent = [material.name for index, material in enumerate(materials) if material.transparent and index in used]
     if transparent:
         notes.add("transparent materials, drawn opaque", *transparent)
@@ -161,9 +161,10 @@ def _texture_line(rest: str) -> tuple[str | None, dict[str, Pair]]:
 def _read_libraries(names: list[str], folder: Path, notes: _Notes) -> list[MtlMaterial]:
     """Read the files of all mtllib lines; a line names one file, which may hold blanks, or several."""
     materials: dict[str, MtlMaterial] = {}
+    root = folder / ".."
     for line in dict.fromkeys(names):
-        whole = locate(folder, line)
-        for name, place in [(line, whole)] if whole is not None else [(word, locate(folder, word)) for word in line.split()]:
+        whole = locate(folder, line, root=root)
+        for name, place in [(line, whole)] if whole is not None else [(word, locate(folder, word, root=root)) for word in line.split()]:
             try:
                 content = None if place is None else place.read_bytes()
             except OSError:
@@ -193,14 +194,14 @@ def _materials_of_faces(lines: ObjLines, corners: Corners, materials: list[MtlMa
     return numbers[which]
 
 
-def _load_textures(materials: list[MtlMaterial], used: set[int], notes: _Notes) -> list[Material]:
-    """Read the textures of the materials that are used, each file once."""
+def _load_textures(materials: list[MtlMaterial], used: set[int], root: Path, notes: _Notes) -> list[Material]:
+    """Read the textures of the materials that are used, each file once; none that does not lie below `root`."""
     loaded: dict[Path, NDArray[np.uint8] | None] = {}
     drawn = []
     for index, material in enumerate(materials):
         texture = None
         if material.texture is not None and index in used:
-            place = locate(material.folder, material.texture, TEXTURE_FOLDERS)
+            place = locate(material.folder, material.texture, TEXTURE_FOLDERS, root=root)
             if place is None:
                 notes.add("missing textures, drawn in the material's Kd", material.texture)
             else:
@@ -245,21 +246,24 @@ def _leave_untextured(drawn: list[Material], face_material: NDArray[np.int64], u
         drawn.append(replace(drawn[index], texture=None))
 
 
-def locate(folder: Path, written: str, by_name_in: Iterable[str] = ()) -> Path | None:
+def locate(folder: Path, written: str, by_name_in: Iterable[str] = (), *, root: Path | None = None) -> Path | None:
     """Find a file that a material file names: by its path, then without regard to case, then by its bare name in other folders.
 
     Args:
         folder: What the path is relative to. Absolute paths come from the machine of the author and are read as relative ones.
         written: Path with slashes or backslashes.
         by_name_in: Folders below `folder` to look for the bare name.
+        root: Nothing that does not lie below this folder is found; by default the one above `folder`.
     """
+    top = os.path.realpath(folder / ".." if root is None else root).rstrip("/") + "/"
     parts = [part for part in DRIVE.sub("", written.strip()).replace("\\", "/").split("/") if part not in ("", ".")]
     if not parts:
         return None
     for place in ("/".join(parts), *(f"{other}/{parts[-1]}" for other in by_name_in)):
-        found = _without_case(folder, place)
-        if found is not None:
-            return found
+        if os.path.normpath(os.path.join(os.path.realpath(folder), place)).startswith(top):
+            found = _without_case(folder, place)
+            if found is not None:
+                return found
     return None
 
 

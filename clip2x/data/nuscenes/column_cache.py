@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip2x.storage import remove_stale, sha256_of_file
+from clip2x.untrusted import json_value, require_file_name
 
 Columns = dict[str, NDArray[Any]]
 
 INDEX = "index.json"
 ENDS_BYTES = 1 << 16  # ours: of the head and of the tail of a column, compared at every start
 MAPPED_FROM_BYTES = 1 << 20  # ours: smaller columns are read at once
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError)  # what reading a changed index or array raises
+DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, RuntimeError, SyntaxError, OverflowError, MemoryError,
+           tokenize.TokenError)  # what reading a changed index or array raises
 
 
 class ColumnCache:
@@ -42,8 +45,10 @@ class ColumnCache:
             The columns and what was stored beside them.
         """
         try:
-            index = json.loads((self.folder / INDEX).read_bytes())
-            columns = {name: self._column(name, fact, deep) for name, fact in index["columns"].items()}
+            index = json_value((self.folder / INDEX).read_bytes())
+            if index.pop("sha256") != _sha256_of(index):
+                raise ValueError(f"{self.folder / INDEX} is not what was written")
+            columns = {name: self._column(require_file_name(name), fact, deep) for name, fact in index["columns"].items()}
             return columns, index["facts"]
         except (FileNotFoundError, NotADirectoryError):
             if self.folder.is_dir():
@@ -63,7 +68,8 @@ class ColumnCache:
                 for name, column in columns.items():
                     np.save(made / f"{name}.npy", column, allow_pickle=False)
                 index = {name: [*_fingerprint(made / f"{name}.npy"), sha256_of_file(made / f"{name}.npy")] for name in columns}
-                (made / INDEX).write_text(json.dumps({"facts": facts, "columns": index}))
+                content = {"facts": facts, "columns": index}
+                (made / INDEX).write_text(json.dumps({**content, "sha256": _sha256_of(content)}))
                 self._put_in_place(made, Path(temporary) / "old", facts)
         except OSError as error:
             self.problem = error.strerror or str(error)
@@ -94,6 +100,11 @@ class ColumnCache:
             raise ValueError(f"{path} is not what was written")
         loaded: NDArray[Any] = np.load(path, mmap_mode="r" if fact[0] >= MAPPED_FROM_BYTES else None, allow_pickle=False)
         return np.asarray(loaded)  # still mapped; slices of a plain array cost a third of those of a memmap
+
+
+def _sha256_of(index: dict[str, Any]) -> str:
+    """Hash what an index says."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _fingerprint(path: Path) -> tuple[int, str]:

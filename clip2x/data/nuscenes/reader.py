@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.geometry import inverse_transform, rigid_transform, rotation_from_quaternion, transform_points
 from clip2x.manifest import Manifest, manifest_folder
 from clip2x.types import Box3D, Camera, SceneFrame
+from clip2x.untrusted import json_value
 
 
 class NuScenesFrames(FrameDataset):
@@ -262,8 +262,8 @@ class NuScenesFrames(FrameDataset):
             BadFileError: If it cannot be read.
         """
         try:
-            named = json.loads(path.read_bytes())["annotations"]
-            self._category_names = [*sorted(set(named.values())), "unknown"]
+            named = json_value(path.read_bytes())["annotations"]
+            self._category_names = [*sorted({str.__str__(name) for name in named.values()}), "unknown"]
         except FileNotFoundError:
             raise self.not_found(f"there is no {str(path)!r}, which the mini-world has and real data do not") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

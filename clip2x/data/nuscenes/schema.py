@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from clip2x.data.formats.json_records import read_records
 from clip2x.errors import BadFileError
+from clip2x.untrusted import bare
 
 Columns = dict[str, NDArray[Any]]
 
@@ -44,6 +45,12 @@ def _optional_tokens(values: list[Any]) -> tuple[NDArray[Any], ...]:
 def _texts(values: list[Any]) -> tuple[NDArray[Any], ...]:
     encoded = [str.encode(value) for value in values]
     return np.frombuffer(b"".join(encoded), np.uint8), np.fromiter(map(len, encoded), np.int64, len(encoded))
+
+
+def _paths(values: list[Any]) -> tuple[NDArray[Any], ...]:
+    if any(value[:1] in ("/", "") or ".." in value or "\0" in value for value in values):
+        raise ValueError
+    return _texts(values)
 
 
 def _integers(values: list[Any]) -> tuple[NDArray[Any], ...]:
@@ -101,6 +108,7 @@ def _reference(table: str, optional: bool = False) -> Column:
 
 TOKEN = Column(_tokens, "32 hexadecimal digits")
 TEXT = Column(_texts, "a text")
+PLACE = Column(_paths, "a text: a path below the data set's folder, without '..' and without '/' in front")
 TIMESTAMP_US = Column(_integers, "a whole number")
 COUNT = Column(_counts, "a whole number of at least 0")
 FLAG = Column(_flags, "true or false")
@@ -119,7 +127,7 @@ SCHEMA: dict[str, dict[str, Column]] = {
     "ego_pose": {"token": TOKEN, "translation": VECTOR, "rotation": ROTATION},
     "sample_data": {"token": TOKEN, "sample_token": _reference("sample"), "ego_pose_token": _reference("ego_pose"),
                     "calibrated_sensor_token": _reference("calibrated_sensor"), "timestamp": TIMESTAMP_US, "is_key_frame": FLAG,
-                    "height": COUNT, "width": COUNT, "filename": TEXT, "prev": _reference("sample_data", optional=True)},
+                    "height": COUNT, "width": COUNT, "filename": PLACE, "prev": _reference("sample_data", optional=True)},
     "sample_annotation": {"token": TOKEN, "sample_token": _reference("sample"), "instance_token": _reference("instance"),
                           "translation": VECTOR, "size": VECTOR, "rotation": ROTATION, "num_lidar_pts": COUNT},
 }
@@ -217,7 +225,8 @@ def parse_table(path: Path, keys: dict[str, Column]) -> tuple[Columns, str]:
 
 def _samples(keys: dict[str, Column]) -> Iterator[tuple[str, Column, Any]]:
     """Give a value that each column takes, to learn the form of its arrays."""
-    values: dict[Column, Any] = {TEXT: "", TIMESTAMP_US: 0, COUNT: 0, FLAG: False, VECTOR: [0, 0, 0], ROTATION: [1, 0, 0, 0], INTRINSICS: []}
+    values: dict[Column, Any] = {TEXT: "", PLACE: "a", TIMESTAMP_US: 0, COUNT: 0, FLAG: False, VECTOR: [0, 0, 0], ROTATION: [1, 0, 0, 0],
+                                 INTRINSICS: []}
     for name, column in keys.items():
         yield name, column, values.get(column, NO_TOKEN)
 
@@ -238,12 +247,12 @@ def _bad_record(path: Path, first: int, records: list[Any], keys: dict[str, Colu
     """Find the record and the key that could not be used; records are counted from 0."""
     for number, record in enumerate(records, start=first):
         if not isinstance(record, dict):
-            return BadFileError(f"{path}: record {number} is {str(record)[:40]!r}; a table is a list of objects with keys.")
+            return BadFileError(f"{path}: record {number} is '{bare(record)}'; a table is a list of objects with keys.")
         for name, column in keys.items():
             if name not in record:
-                return BadFileError(f"{path}: record {number} lacks {name!r}; it has {', '.join(map(str, list(record)[:12])) or 'nothing'}.")
+                return BadFileError(f"{path}: record {number} lacks {name!r}; it has {', '.join(map(bare, list(record)[:9]))[:300] or 'nothing'}.")
             try:
                 column.parse([record[name]])
             except BAD_VALUE:
-                return BadFileError(f"{path}: record {number}: {name} is {str(record[name])[:60]!r}; it must be {column.accepts}.")
+                return BadFileError(f"{path}: record {number}: {name} is '{bare(record[name])}'; it must be {column.accepts}.")
     raise AssertionError("every record can be used alone, but not all together")

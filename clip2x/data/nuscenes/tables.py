@@ -24,7 +24,7 @@ from clip2x.errors import BadFileError, DataNotFoundError
 
 ENDS_BYTES = 1 << 16  # ours: how much of the head and of the tail of a table goes into its fingerprint
 CACHED_FROM_BYTES = 8 << 20  # ours: smaller tables are parsed in less than half a second and not kept unless a folder is named
-FORMAT = 1  # raise it when a change alters the columns
+FORMAT = 2  # raise it when a change alters the columns or their index
 LOOKED_UP = ("sample", "sample_annotation")  # tables whose rows are asked for by token
 
 

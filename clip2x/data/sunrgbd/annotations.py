@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.types import Box2D
+from clip2x.untrusted import excerpt, json_value
 
 BOXES_3D = "annotation3Dfinal/index.json"
 BOXES_2D = ("annotation2D3D/index.json", "annotation2Dfinal/index.json")  # rectangles of the objects that have 3-D boxes; outlines of everything
@@ -44,14 +44,14 @@ def read_annotation(path: Path) -> dict[str, Any]:
         BadFileError: If it is no JSON or has no list of objects.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json_value(path.read_bytes())
     except FileNotFoundError:
         raise DataNotFoundError(f"{path} does not exist.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise BadFileError(f"{path}: not a readable JSON file ({' '.join(str(error).split())[:120]}).") from error
     if not isinstance(content, dict) or not isinstance(content.get("objects"), (list, dict)):
         raise BadFileError(f"{path}: an annotation must hold a list 'objects', found "
-                           f"{', '.join(map(repr, content)) if isinstance(content, dict) else type(content).__name__}.")
+                           f"{excerpt(list(content)) if isinstance(content, dict) else type(content).__name__}.")
     return content
 
 

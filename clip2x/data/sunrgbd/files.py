@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from clip2x.data.formats.matlab import read_texts
-from clip2x.data.images import BROKEN_IMAGE, read_depth_codes
+from clip2x.data.images import picture_size, read_depth_codes
 from clip2x.errors import BadFileError, DataNotFoundError
 
 FARTHEST_DEPTH = 8.0
 """Metres. The official toolbox (read3dPoints.m) puts what lies beyond at 8 m, which would make a wall there; we drop it."""
+LONGEST_NAME = 200  # letters; ours: of a folder. The longest has 80
 LARGEST_SKEW = 1e-2
 """How far a matrix may be from a rotation. Ours: the files' six digits give 1e-6."""
 
@@ -156,11 +156,7 @@ def lift(depth: NDArray[np.float32], intrinsics: NDArray[np.float64]) -> tuple[N
 
 def check_size(picture: Path, width_px: int, height_px: int) -> None:
     """Raise a BadFileError unless a picture's header can be read and states the size of the depth picture."""
-    try:
-        with Image.open(picture) as opened:
-            size = opened.size
-    except BROKEN_IMAGE as error:
-        raise BadFileError(f"{picture}: not a picture ({' '.join(str(error).split())[:120]}).") from error
+    size = picture_size(picture)
     if size != (width_px, height_px):
         raise BadFileError(f"{picture}: the picture is {size[0]} x {size[1]} pixels, its depth {width_px} x {height_px}; they must be equal "
                            "(the pair in fullres/ is not aligned, do not mix them).")
@@ -183,6 +179,6 @@ def _numbers(path: Path, count: int) -> NDArray[np.float64]:
 
 def _token(folder: str, where: str) -> str:
     parts = [part for part in folder.replace("\\", "/").split("/") if part]
-    if len(parts) < 2 or ".." in parts or "\0" in folder or folder.startswith("/"):
+    if len(parts) < 2 or ".." in parts or "\0" in folder or folder.startswith("/") or max(map(len, parts)) > LONGEST_NAME:
         raise BadFileError(f"{where}: {folder[:80]!r} must be a folder below the data set's.")
     return "/".join(parts)

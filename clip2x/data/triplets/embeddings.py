@@ -24,6 +24,7 @@ from clip2x.data.triplets.shard import SCHEMA, VERSION, OpenFiles, Shard, write_
 from clip2x.data.triplets.store import TripletStore, crop_image
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import BadFileError, InputError
+from clip2x.untrusted import json_value
 
 FORMAT = 1  # part of every key: raise it when a change alters the pixels that the tower sees
 
@@ -163,8 +164,8 @@ class TripletEmbeddings:
         folder, triplets = store.folder / kinds[0]["folder"], {shard["file"]: shard["triplets"] for shard in store.index["shards"]}
         self._places: dict[str, tuple[Path, int]] = {}  # by name of the shard: the file, and where its rows begin
         for item in kinds[0]["files"]:
-            path, begin = folder / item["file"], int(item["bytes"]) - triplets[item["shard"]] * 2 * self.embed_dim
-            if not path.is_file() or begin < 0:
+            path, begin = folder / item["file"], int(item["bytes"]) - int(triplets.get(item["shard"], 0)) * 2 * self.embed_dim
+            if item["shard"] not in triplets or begin < 0 or not path.is_file():
                 raise BadFileError(f"{path}: a file of image embeddings is missing or damaged; delete the .json beside it and run embed-proxies "
                                    "again.")
             self._places[item["shard"]] = path, begin
@@ -176,6 +177,8 @@ class TripletEmbeddings:
     def __getitem__(self, position: int) -> Float[Tensor, "E"]:
         """Read the embedding of a triplet's crop."""
         shard, row = self._store.place(position)
+        if shard.path.name not in self._places:
+            raise BadFileError(f"{self._store.folder}: the index has no image embeddings for {shard.path.name}; run embed-proxies again.")
         path, begin = self._places[shard.path.name]
         values = self._files.read(path, begin + row * 2 * self.embed_dim, np.dtype("<f2"), (self.embed_dim,))
         return torch.nn.functional.normalize(torch.from_numpy(values).float(), dim=0)
@@ -184,7 +187,7 @@ class TripletEmbeddings:
 def _is_there(path: Path, shard_sha256: str) -> bool:
     """Say whether embeddings of just this shard are there, as far as sizes tell."""
     try:
-        described = json.loads(path.with_suffix(".json").read_bytes())
+        described = json_value(path.with_suffix(".json").read_bytes())
         return bool(described["shard_sha256"] == shard_sha256 and described["bytes"] == path.stat().st_size)
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -24,9 +24,11 @@ from typing import Any
 from clip2x.data.triplets.shard import SCHEMA, VERSION, Shard, write_durably, wrong_version
 from clip2x.errors import BadFileError, DataNotFoundError, InputError
 from clip2x.types import FrameTriplets
+from clip2x.untrusted import excerpt, guarded, json_value, require_text
 
 INDEX, COLLECTION, PENDING, EMBEDDINGS = "index.json", "collection.json", "pending", "embeddings"
 NO_COLLECTION = "move the folder away, or bring this file back from a copy (what the shards were made with stands in it)"
+NO_SIDECAR = "delete this file, and run the collection again: it describes the shard anew"
 ATTEMPTS = 100  # ours: of processes that write the index at the same time each looks again whether it is still right
 
 RESERVED = ("schema", "version", "complete", "num_triplets", "num_frames", "num_frames_without_triplets", "num_points", "rules", "classes",
@@ -62,14 +64,14 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         BadFileError: If it is damaged, or of another schema version.
     """
     try:
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, dict) or content["schema"] != SCHEMA:
+        content = json_value(path.read_bytes())
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             raise ValueError(f"no JSON object with \"schema\": \"{SCHEMA}\"")
     except (FileNotFoundError, NotADirectoryError):
         raise DataNotFoundError(f"{path.parent} is no triplet store: it has no {path.name}; {remedy}.") from None
     except OSError as error:
         raise BadFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         raise BadFileError(f"{path}: damaged ({' '.join(str(error).split())[:120]}); {remedy}.") from error
     if content.get("version") != VERSION:
         raise BadFileError(f"{path}: {wrong_version(content.get('version'))}")
@@ -84,7 +86,82 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def read_collection(folder: Path) -> dict[str, Any]:
     """Read what a store's writer was told; see `read_json`."""
-    return read_json(folder / COLLECTION, NO_COLLECTION)
+    return checked_collection(read_json(folder / COLLECTION, NO_COLLECTION), folder / COLLECTION)
+
+
+def checked_collection(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Refuse what could not be put into the index.
+
+    Raises:
+        BadFileError: If a key is missing or has another form.
+    """
+    def check() -> None:
+        about = content["about"]
+        check_vocabulary(about.get("vocabulary"))
+        forms = {"settings": dict, "sources": dict, "data": dict}
+        if not isinstance(content["resumed"], list) or not isinstance(content["complete"], bool):
+            raise ValueError("'resumed' must be a list, 'complete' true or false")
+        if taken := sorted(set(about) & set(RESERVED)):
+            raise ValueError(f"'about' has {taken[0]!r}, which is counted and not told")
+        for key, form in forms.items():
+            if not isinstance(about.get(key), form | None):
+                raise ValueError(f"about.{key} must be a mapping")
+        if not all(isinstance(facts, dict) for facts in (about.get("data") or {}).values()):
+            raise ValueError("about.data must map names to facts")
+
+    try:
+        guarded(check)
+    except ValueError as error:
+        raise BadFileError(f"{path}: damaged ({error}); {NO_COLLECTION}.") from error
+    return content
+
+
+def check_vocabulary(vocabulary: Any) -> None:
+    """Refuse a described vocabulary whose names could not be looked up.
+
+    Raises:
+        ValueError: If a key is missing or has another form. Further errors of taking it apart are left to `guarded`.
+    """
+    if vocabulary is None:
+        return
+    concepts, aliases = vocabulary.get("concepts", []), vocabulary.get("aliases", {})
+    if not all(names and all(isinstance(require_text(name), str) for name in names) for names in concepts if isinstance(names, list)):
+        raise ValueError("a concept of the vocabulary has no names")
+    if not isinstance(concepts, list) or not all(isinstance(names, list) for names in concepts):
+        raise ValueError("the concepts of the vocabulary are no lists of names")
+    known = {plain(name) for names in concepts for name in names}
+    if not isinstance(aliases, dict) or not {plain(name) for name in aliases.values()} <= known:
+        raise ValueError("an alias of the vocabulary stands for no concept")
+
+
+def _checked_sidecar(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Refuse the description of a shard that could not be counted, or is of another file."""
+    def check() -> None:
+        if content["file"] != path.with_suffix(".h5").name:
+            raise ValueError(f"it describes {excerpt(content['file'])}")
+        counted = [content[key] for key in ("bytes", "frames", "triplets")]
+        counted += [count for pair in content["text_ids"].items() for count in (int(pair[0]), pair[1])]
+        for facts in content["data"].values():
+            counted += [facts[key] for key in ("frames", "frames_without_triplets", "triplets", "points")] + list(facts["rules"].values())
+            if not set(facts) <= {"frames", "frames_without_triplets", "triplets", "points", "rules"}:
+                raise ValueError("it counts unknown things")
+        if not all(isinstance(count, int) for count in counted) or not isinstance(content["sha256"], str):
+            raise ValueError("a count is no whole number, or there is no sha256")
+
+    try:
+        guarded(check)
+    except ValueError as error:
+        raise BadFileError(f"{path}: damaged ({error}); {NO_SIDECAR}.") from error
+    return content
+
+
+def _checked_file_of_embeddings(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Refuse the description of embeddings that lacks what the index says of them, or is of another file."""
+    texts = [content.get(key) for key in ("sha256", "shard", "shard_sha256")]
+    if content.get("file") != path.with_suffix(".npy").name or not all(isinstance(text, str) for text in texts) or not isinstance(
+            content.get("bytes"), int):
+        raise BadFileError(f"{path}: damaged (it does not describe {path.with_suffix('.npy').name}); delete it and run embed-proxies again.")
+    return content
 
 
 def sidecar_of(frames: list[FrameTriplets], file: str, content: bytes) -> dict[str, Any]:
@@ -145,7 +222,7 @@ class StoreIndex:
             self._forget()
         for path in paths:
             if path not in self._sidecars:
-                found = read_json(path, "delete this file, and run the collection again: it describes the shard anew")
+                found = _checked_sidecar(read_json(path, NO_SIDECAR), path)
                 self._sidecars[path] = found
                 self._count(found)
         return [self._sidecars[path] for path in paths]
@@ -177,6 +254,7 @@ class StoreIndex:
 
     def _composed(self) -> dict[str, Any]:
         collection, shards = self._read(self._folder / COLLECTION, NO_COLLECTION), self.sidecars()
+        checked_collection(collection, self._folder / COLLECTION)
         about = collection["about"]
         names = concept_names(about.get("vocabulary"))
         total: Counter[str] = sum(self._data.values(), Counter())
@@ -198,7 +276,7 @@ class StoreIndex:
         found = []
         for path in sorted((self._folder / EMBEDDINGS).glob("*/about.json")):
             remedy = f"delete {path.parent} and run embed-proxies again"
-            described = [self._read(file, remedy) for file in sorted(path.parent.glob("shard-*.json"))]
+            described = [_checked_file_of_embeddings(self._read(file, remedy), file) for file in sorted(path.parent.glob("shard-*.json"))]
             own = [file for file in described if shards.get(file["shard"]) == file["shard_sha256"]]
             about = {key: value for key, value in self._read(path, remedy).items() if key not in ("schema", "version")}
             found.append({**about, "folder": f"{EMBEDDINGS}/{path.parent.name}", "complete": len(own) == len(shards),

@@ -30,9 +30,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from clip2x.data.formats.hdf5 import BROKEN_HDF5
 from clip2x.errors import BadFileError
 from clip2x.storage import atomic_path
 from clip2x.types import FrameTriplets, Triplet
+from clip2x.untrusted import bare, excerpt
 
 SCHEMA, VERSION = "clip2x-triplets", 1
 REMEDY = "bring it back from a copy, or delete it and the .json file beside it, and run the collection again (it makes only what is missing)"
@@ -205,14 +207,18 @@ class Shard:
         try:
             with h5py.File(path, "r", locking=False) as file:
                 schema, version = file.attrs.get("schema"), file.attrs.get("version")
-                if schema != SCHEMA:
-                    raise BadFileError(f"{path}: an HDF5 file, but no triplets of clip2x (its attribute `schema` is {schema!r}, not {SCHEMA!r}).")
-                if version != VERSION:
+                if not isinstance(schema, str) or schema != SCHEMA:
+                    raise BadFileError(f"{path}: an HDF5 file, but no triplets of clip2x (its attribute `schema` is {excerpt(schema)}, not "
+                                       f"{SCHEMA!r}).")
+                if not isinstance(version, np.integer) or version != VERSION:
                     raise BadFileError(f"{path}: {wrong_version(version)}")
-                self._places = {name: _place(h5py.h5d.open(file.id, name.encode()), name) for name in (*COLUMNS, *TEXTS)}
+                self._places = {name: _place(file, name) for name in (*COLUMNS, *TEXTS)}
+            size = path.stat().st_size
         except FileNotFoundError:
             raise BadFileError(f"{path}: a file of the store is missing; {REMEDY}.") from None
-        except (OSError, KeyError, RuntimeError, AttributeError) as error:
+        except BadFileError:
+            raise
+        except BROKEN_HDF5 as error:
             raise BadFileError(f"{path}: damaged or truncated ({' '.join(str(error).split())[:160]}); {REMEDY}.") from error
         self.num_triplets, self.num_frames = len(self), self.length("frame_names")
         lengths = {"points": None, "crops": None, "point_offsets": self.num_triplets + 1, "crop_offsets": self.num_triplets + 1,
@@ -220,8 +226,14 @@ class Shard:
         for name, (kind, row) in COLUMNS.items():
             _, found, shape = self._places[name]
             expected = lengths.get(name, self.num_frames if name.startswith("frame_") else self.num_triplets)
-            if found != np.dtype(kind) or (row and shape[1:] != row) or expected not in (None, shape[0]):
+            if found != np.dtype(kind) or (name != "frame_rules" and shape[1:] != row) or expected not in (None, shape[0]):
                 raise BadFileError(f"{path}: data set {name} has {found} {shape}, which is not what this version writes; {REMEDY}.")
+        for name, (place, found, shape) in self._places.items():
+            if name in TEXTS and (found.kind != "S" or len(shape) != 1):
+                raise BadFileError(f"{path}: data set {name} has {found} {shape}, which is not what this version writes; {REMEDY}.")
+            if place + found.itemsize * math.prod(shape) > size:
+                raise BadFileError(f"{path}: truncated, data set {name} would end at byte {place + found.itemsize * math.prod(shape):,} of {size:,}; "
+                                   f"{REMEDY}.")
 
     def __len__(self) -> int:
         """Count the triplets."""
@@ -232,15 +244,44 @@ class Shard:
         return self._places[name][2][0]
 
     def rows(self, name: str, first: int = 0, last: int | None = None) -> NDArray[Any]:
-        """Read rows of a data set, all if no bounds are given."""
+        """Read rows of a data set, all if no bounds are given.
+
+        Raises:
+            BadFileError: If it has no such rows, which comes of damaged offsets; or see `OpenFiles.read`.
+        """
         place, kind, shape = self._places[name]
         last = shape[0] if last is None else last
+        if not 0 <= first <= last <= shape[0]:
+            raise BadFileError(f"{self.path}: damaged, its offsets lead to rows {first} to {last} of {name}, which has {shape[0]:,}; {REMEDY}.")
         row = kind.itemsize * math.prod(shape[1:])
         return self._files.read(self.path, place + first * row, kind, (last - first, *shape[1:]))
 
     def texts(self, name: str) -> list[str]:
         """Read a table of texts."""
         return [decoded(text) for text in self.rows(name).tolist()]
+
+    def numbers(self, name: str, table: str, first: int = 0, last: int | None = None) -> NDArray[Any]:
+        """Read rows of a column of numbers of a table's texts.
+
+        Raises:
+            BadFileError: If one is the number of none; or see `rows`.
+        """
+        found = self.rows(name, first, last)
+        if found.size and not 0 <= int(found.min()) <= int(found.max()) < self.length(table):
+            raise BadFileError(f"{self.path}: damaged, {name} goes from {found.min()} to {found.max()}, {table} has {self.length(table):,}; "
+                               f"{REMEDY}.")
+        return found
+
+    def offsets(self, name: str, first: int = 0, last: int | None = None) -> NDArray[np.int64]:
+        """Read rows of a column of offsets.
+
+        Raises:
+            BadFileError: If they do not rise; or see `rows`.
+        """
+        found = self.rows(name, first, last)
+        if (found[1:] < found[:-1]).any():
+            raise BadFileError(f"{self.path}: damaged, {name} do not rise; {REMEDY}.")
+        return found
 
     def points(self, row: int) -> NDArray[np.float32]:
         """Read the points of a triplet."""
@@ -256,9 +297,10 @@ class Shard:
 
     def triplets(self, first: int, last: int) -> tuple[Triplet, ...]:
         """Read neighbouring triplets, each data set at once."""
-        begin, cut = (self.rows(name, first, last + 1).tolist() for name in ("point_offsets", "crop_offsets"))
+        begin, cut = (self.offsets(name, first, last + 1).tolist() for name in ("point_offsets", "crop_offsets"))
         points, crops = self.rows("points", begin[0], begin[-1]), self.rows("crops", cut[0], cut[-1]).tobytes()
-        text_ids, scores, cameras = (self.rows(name, first, last).tolist() for name in ("text_id", "score", "camera"))
+        text_ids, scores = (self.rows(name, first, last).tolist() for name in ("text_id", "score"))
+        cameras = self.numbers("camera", "camera_names", first, last).tolist()
         boxes, names = self.rows("box_px", first, last), self.texts("camera_names")
         return tuple(
             Triplet(points=points[begin[row] - begin[0] : begin[row + 1] - begin[0]], text_id=text_ids[row], score=scores[row], box_px=boxes[row],
@@ -268,7 +310,7 @@ class Shard:
         """Read a frame."""
         first, last = self.rows("frame_offsets", row, row + 2).tolist()
         counts = zip(self.texts("rule_names"), self.rows("frame_rules", row, row + 1)[0].tolist(), strict=True)
-        data, scene = (self.texts(table)[int(self.rows(column, row, row + 1)[0])]
+        data, scene = (self.texts(table)[int(self.numbers(column, table, row, row + 1)[0])]
                        for table, column in (("data_names", "frame_data"), ("scene_names", "frame_scene")))
         return FrameTriplets(data, decoded(self.rows("frame_names", row, row + 1).tolist()[0]), scene,
                              self.triplets(first, last), Counter({rule: count for rule, count in counts if count}))
@@ -276,17 +318,28 @@ class Shard:
     def frame_keys(self) -> list[tuple[str, str]]:
         """List the frames: data set and token."""
         data = self.texts("data_names")
-        return [(data[number], name) for number, name in zip(self.rows("frame_data").tolist(), self.texts("frame_names"), strict=True)]
+        return [(data[number], name) for number, name in zip(self.numbers("frame_data", "data_names").tolist(), self.texts("frame_names"),
+                                                             strict=True)]
 
 
 def wrong_version(version: object) -> str:
     """Say what to do about a file of another schema version."""
-    return f"is of schema version {version}, this clip2x reads version {VERSION}; use the clip2x that wrote it, or collect the store anew."
+    plain = version.item() if isinstance(version, np.generic) else version
+    return f"is of schema version {bare(plain)}, this clip2x reads version {VERSION}; use the clip2x that wrote it, or collect the store anew."
 
 
-def _place(data: Any, name: str) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
-    """Say where a data set lies in its file, and of what type and shape it is."""
+def _place(file: h5py.File, name: str) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
+    """Say where a data set lies in its file, and of what type and shape it is.
+
+    Raises:
+        KeyError: If there is none in this file, or it does not lie open there.
+    """
+    if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise KeyError(f"data set {name} is a link to another place")
+    data = h5py.h5d.open(file.id, name.encode())
     kind, shape, offset = np.dtype(data.dtype.str), data.shape, data.get_offset()  # the type without h5py's notes on the encoding
+    if not shape or kind.hasobject:
+        raise KeyError(f"data set {name} is no table of plain values")
     if offset is None and 0 not in shape:
         raise KeyError(f"data set {name} is not contiguous")
     return offset or 0, kind, shape

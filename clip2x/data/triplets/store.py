@@ -14,11 +14,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from clip2x.data.images import read_image, square_picture
-from clip2x.data.triplets.index import COLLECTION, INDEX, PENDING, concept_names, read_index
+from clip2x.data.triplets.index import COLLECTION, INDEX, PENDING, check_vocabulary, concept_names, read_index
 from clip2x.data.triplets.shard import REMEDY, OpenFiles, Shard, decoded
 from clip2x.errors import BadFileError, InputError
 from clip2x.storage import sha256_of_file
 from clip2x.types import FrameTriplets, Triplet
+from clip2x.untrusted import excerpt, guarded, require_below, require_file_name
 
 
 class TripletStore:
@@ -44,24 +45,43 @@ class TripletStore:
         self.folder = Path(folder)
         self.index: dict[str, Any] = read_index(self.folder)
         try:
-            self.class_names, self.complete = concept_names(self.index.get("vocabulary")), bool(self.index["complete"])
-            listed = [(self.folder / item["file"], int(item["bytes"]), int(item["triplets"])) for item in self.index["shards"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadFileError(f"{self.folder / INDEX}: damaged ({type(error).__name__}: {error}); run the same collection again: it writes the "
-                               "index anew and makes only what is missing.") from error
+            listed = guarded(self._checked_index)
+        except ValueError as error:
+            raise BadFileError(f"{self.folder / INDEX}: damaged ({error}); run the same collection again: it writes the index anew and makes only "
+                               "what is missing.") from error
         self._files = OpenFiles()
         self._shards = [_opened(path, size, count, self._files) for path, size, count in listed]
         self._order_frames()
         self._files.close()  # nothing that is open goes to processes that are forked from this one
+
+    def _checked_index(self) -> list[tuple[Path, int, int]]:
+        """Take the index apart as far as it is used later; gives file, bytes and triplets of every shard."""
+        index = self.index
+        check_vocabulary(index.get("vocabulary"))
+        self.class_names, self.complete = concept_names(index.get("vocabulary")), bool(index["complete"])
+        for kind in index["embeddings"]:
+            require_below(kind["folder"])
+            if not isinstance(kind["clip_id"], str) or int(kind["embed_dim"]) < 1 or "complete" not in kind or "image_size" not in kind:
+                raise ValueError(f"embeddings of {excerpt(kind['clip_id'])} without their sizes")
+            for item in kind["files"]:
+                require_file_name(item["file"])
+                if not all(isinstance(item[key], str) for key in ("sha256", "shard")) or int(item["bytes"]) < 0:
+                    raise ValueError("a file of embeddings without its shard, size and hash")
+        if int(index["num_triplets"]) < 0 or int(index["num_frames"]) < 0 or not all(isinstance(item["sha256"], str) for item in index["shards"]):
+            raise ValueError("counts below 0, or a shard without its hash")
+        return [(self.folder / require_file_name(item["file"]), int(item["bytes"]), int(item["triplets"])) for item in index["shards"]]
 
     def _order_frames(self) -> None:
         """Sort the frames of all shards, and note for each where its triplets lie."""
         data, scenes = _Table(), _Table()
         columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("token", "data", "scene", "shard", "row", "first", "count")}
         for number, shard in enumerate(self._shards):
-            offsets = shard.rows("frame_offsets")
-            for name, values in (("token", shard.rows("frame_names")), ("data", data.add(shard.texts("data_names"))[shard.rows("frame_data")]),
-                                 ("scene", scenes.add(shard.texts("scene_names"))[shard.rows("frame_scene")]),
+            offsets = shard.offsets("frame_offsets")
+            if offsets[0] != 0 or offsets[-1] != len(shard):
+                raise BadFileError(f"{shard.path}: damaged, frame_offsets do not go from 0 to {len(shard):,}; {REMEDY}.")
+            for name, values in (("token", shard.rows("frame_names")),
+                                 ("data", data.add(shard.texts("data_names"))[shard.numbers("frame_data", "data_names")]),
+                                 ("scene", scenes.add(shard.texts("scene_names"))[shard.numbers("frame_scene", "scene_names")]),
                                  ("shard", np.full(shard.num_frames, number)), ("row", np.arange(shard.num_frames)), ("first", offsets[:-1]),
                                  ("count", np.diff(offsets))):
                 columns[name].append(values)

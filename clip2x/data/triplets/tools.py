@@ -17,11 +17,11 @@ from clip2x import provenance
 from clip2x.data.check import SplitReport
 from clip2x.data.triplets.dataset import concept_ids
 from clip2x.data.triplets.embeddings import CropEncoder
-from clip2x.data.triplets.index import INDEX, RESERVED, StoreIndex, concept_names, ids_by_name, kept_on_failure, plain, read_index
+from clip2x.data.triplets.index import INDEX, RESERVED, StoreIndex, concept_names, ids_by_name, kept_on_failure, plain
 from clip2x.data.triplets.store import TripletStore
 from clip2x.data.triplets.writer import SHARD_BYTES, SHARD_FRAMES, FrameKey, TripletWriter
 from clip2x.errors import Clip2xError, InputError
-from clip2x.storage import sha256_of_file
+from clip2x.storage import remove_stale, sha256_of_file
 from clip2x.types import FrameTriplets
 
 
@@ -140,11 +140,13 @@ def embed_proxies(folder: Path, encoder: CropEncoder, *, rank: int = 0, world_si
     """
     if not 0 <= rank < world_size or (world_size > 1 and barrier is None):
         raise InputError(f"rank must lie below world_size and several processes need a barrier, got {rank} of {world_size} and {barrier}.")
-    shards = read_index(Path(folder))["shards"]
+    shards = [item["file"] for item in TripletStore(Path(folder)).index["shards"]]
     wait = barrier or (lambda: None)
     computed = 0
-    for shard in tqdm(shards[rank::world_size], desc="embed-proxies", unit="shard", disable=rank > 0):
-        computed += encoder.embed_shard(Path(folder) / shard["file"])
+    if rank == 0:
+        remove_stale(Path(folder) / encoder.folder)
+    for name in tqdm(shards[rank::world_size], desc="embed-proxies", unit="shard", disable=rank > 0):
+        computed += encoder.embed_shard(Path(folder) / name)
     wait()
     if rank == 0:
         with kept_on_failure(Path(folder)):

@@ -29,6 +29,7 @@ from clip2x.data.triplets.index import (
 )
 from clip2x.data.triplets.shard import SCHEMA, VERSION, Shard, encoded, shard_content, write_durably
 from clip2x.errors import BadFileError, InputError
+from clip2x.storage import remove_stale
 from clip2x.types import FrameTriplets
 
 SHARD_FRAMES = 64  # ours: about 2,000 triplets and 20 MB; 1.6 M triplets are some 800 files
@@ -162,8 +163,9 @@ class TripletWriter:
             self._write_collection()
         collection = read_collection(self.folder)
         self._refuse_other_settings(collection)
-        for path in (*self.folder.glob(".shard-*"), *(self.folder / PENDING).glob(".*")):
+        for path in (*self.folder.glob(".shard-*"), *self.folder.glob(".collection-*"), *(self.folder / PENDING).glob(".*")):
             path.unlink()  # half-written by a killed run
+        remove_stale(self.folder)  # half-written indices: embed-proxies may be at work on another one
         described = {path.stem for path in self.folder.glob("shard-*.json")}
         for name in sorted(described - shards):
             Shard(self.folder / f"{name}.h5")  # says that it is missing
