@@ -49,7 +49,8 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "model": _is_name, "clip": _is_name, "clip_pretrained": _optional(_is_name), "clip_sha256": _optional(_is_name),
     "clip_content_sha256": _optional(_is_name), "clip_metadata": _is_mapping, "embed_dim": _is_count, "image_size": _is_count,
     "mean": lambda value: _are(value, _is_number, 3), "std": lambda value: _are(value, _is_number, 3), "scale": _is_number,
-    "ensemble": _optional(lambda value: isinstance(value, dict) and all(map(_is_number, value.values()))),
+    "ensemble": _optional(lambda value: isinstance(value, dict) and all(_is_number(item) or (key.endswith("sha256") and _is_name(item))
+                                                                        for key, item in value.items())),
     "templates": lambda value: _are(value, _is_name), "class_names": lambda value: _are(value, _is_name),
     "paths": lambda value: _are(value, _is_name),
     "mean_text": _optional(lambda value: _are(value, _is_number)), "adapter": _is_mapping, "encoder": _is_mapping, "points": _optional(_is_mapping),
