@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from clip2x.errors import BadFileError
+from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.storage import atomic_path
 
 
@@ -42,9 +42,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Compare the checksums of a checkpoint and read it, data only.
 
         Raises:
+            DataNotFoundError: If there is none.
             BadFileError: If it is damaged; says what else can be gone on with.
         """
         place = Path(path)
+        if not place.is_file():
+            raise DataNotFoundError(f"{place}: there is no such checkpoint; give a .ckpt file (--ckpt_path), or last.")
         loaded: Mapping[str, Any] = {}
         if not (problem := damage(place)):
             try:

@@ -123,7 +123,7 @@ class Sources:
 
 
 class Towers(nn.Module):
-    def forward(self, points: Tensor) -> list[Tensor]:
+    def forward(self, points: Tensor, num_real: Tensor | None = None) -> list[Tensor]:
         return [points[:, :3].clone(), points.mean(dim=1, keepdim=True) * 2]
 
 
