@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -23,8 +24,8 @@ def inject(fault: str) -> None:
     def faulty(self: Any) -> None:
         if self.trainer.training and self.global_step == int(step) and rank in ("all", str(self.global_rank)):
             number = getattr(signal, name.removeprefix("group:"))
-            if name.startswith("group:"):
-                os.killpg(os.getpgid(0), number)
+            if name.startswith("group:"):  # from another process, as a scheduler does: readers obey their parent
+                subprocess.run(["kill", f"-{int(number)}", "--", f"-{os.getpgid(0)}"], start_new_session=True, check=True)
             else:
                 os.kill(os.getpid(), number)
         check(self)

@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import depth_arguments, points_arguments, pretrain_arguments
 from safetensors.torch import load_file
+from triplet_runs import scalars
 
 from clip2x.cli import main
 from clip2x.data.shapenet_pairs import ShapeNetPairs
@@ -276,8 +277,10 @@ def test_two_machines_learn_what_one_process_does(launcher: str, tiny_pairs: Pat
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
     assert "global batch 16 over 2 processes" in outputs[0]
     assert main(depth_arguments(tiny_pairs, tiny_clip, tmp_path / "one", steps=3)) == 0
-    one, both = (load_file(tmp_path / name / NAME) for name in ("one", "two"))
-    assert all(torch.allclose(one[name], both[name], atol=1e-5) for name in one)
+    one, both = (scalars(tmp_path / name) for name in ("one", "two"))
+    for key in ("train/loss", "train/cross", "train/intra", "train/s"):
+        assert both[key] == pytest.approx(one[key], abs=5e-6), key
+    assert both["val/top1"] == one["val/top1"]
 
 
 @pytest.mark.slow
