@@ -259,8 +259,9 @@ def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[s
 @pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
 def test_two_machines_learn_what_one_process_does(launcher: str, tiny_pairs: Path, tiny_clip: Path, tmp_path: Path) -> None:
     """Two nodes of one process each on this machine: by torchrun, and with the environment that SLURM's srun gives."""
+    exact = ["--trainer.precision", "32-true"]
     arguments = [*depth_arguments(tiny_pairs, tiny_clip, tmp_path / "two", steps=3), "--trainer.devices", "1", "--trainer.num_nodes", "2",
-                 "--trainer.strategy", "ddp"]
+                 "--trainer.strategy", "ddp", *exact]
     port, stages = free_port(), ["-m", "stages", *arguments]
     processes = []
     for node in (0, 1):
@@ -276,7 +277,7 @@ def test_two_machines_learn_what_one_process_does(launcher: str, tiny_pairs: Pat
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
     assert "global batch 16 over 2 processes" in outputs[0]
-    assert main(depth_arguments(tiny_pairs, tiny_clip, tmp_path / "one", steps=3)) == 0
+    assert main([*depth_arguments(tiny_pairs, tiny_clip, tmp_path / "one", steps=3), *exact]) == 0
     one, both = (scalars(tmp_path / name) for name in ("one", "two"))
     for key in ("train/loss", "train/cross", "train/intra", "train/s"):
         assert both[key] == pytest.approx(one[key], abs=5e-6), key
