@@ -192,6 +192,7 @@ def _recognizer(options: argparse.Namespace) -> tuple[Recognizer, Path | None]:
         if missing := [str(place) for place in needed if not place.is_file()]:
             raise DataNotFoundError(f"there is no {' and no '.join(missing)}; run `make pretrain-depth pretrain-points`, or give --runs FOLDER.")
         if options.method == "ensemble":
+            print(f"note: using {needed[0]} and {needed[1]}", file=sys.stderr)
             return load_sum(*needed, **settings), needed[0]
     checkpoint = options.checkpoint or (places[options.method] if options.method else next(filter(Path.is_file, places.values()), None))
     if checkpoint is None:

@@ -128,6 +128,8 @@ class Recognizer:
 
     def _checked(self, points: Tensor) -> Tensor:
         """Check the shape; centre and scale."""
+        if not isinstance(points, Tensor):
+            raise InputError(f"points must be a torch.Tensor (B, N, 3), got {type(points).__name__}; use torch.from_numpy or torch.as_tensor.")
         if points.ndim != 3 or points.shape[-1] != 3:
             raise InputError(f"points must be (B, N, 3), got {tuple(points.shape)}; add the batch axis or transpose.")
         return unit_sphere(points.to(self.device).float())
@@ -219,8 +221,8 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None, clip:
     source = None if clip is None else str(clip)
     if metadata.get("stage") == POINT_STAGE:
         if ensemble:
-            raise InputError(f"{checkpoint} is a point encoder, and has no second tower to add; its sum with CLIP2Point's needs both files: "
-                             "make eval-zeroshot.")
+            raise InputError(f"{checkpoint} is a point encoder, and has no second tower to add; its sum with CLIP2Point's is --method ensemble "
+                             "(clip2x.predict.load_sum).")
         return _of_points(as_point_checkpoint(weights, checkpoint), source, device, trust_torchscript)
     if metadata.get("stage") == ADAPTER_STAGE:
         if ensemble:

@@ -20,7 +20,8 @@ from clip2x.evaluation.none_of_these import none_of_these
 from clip2x.evaluation.transduction import mined_frames
 
 UNKNOWN = "words unseen by CLIP"
-MINED = "frames of this test set were mined for training or choosing this method: transductive, its figures are not those of unseen frames"
+MINED = ("recordings of these names were mined for training or choosing this method: transductive, its figures are not those of unseen frames "
+         "(unless the data are others under the same names, as the mini-world's are)")
 
 
 @dataclass(frozen=True)
