@@ -164,7 +164,7 @@ def test_the_committed_results_have_every_benchmark_and_target(committed: dict[s
     for name in names():
         check_rows(committed, name)
     asked = {row["name"] for row in committed["rows"] if row["target"] is not None}
-    assert {"rasterize", "rasterize beside the tower", "zero-shot evaluation", "image-depth pre-training", "point pre-training",
+    assert {"rasterize, compiled", "rasterize beside the tower", "zero-shot evaluation", "image-depth pre-training", "point pre-training",
             "GDPA tuning, towers in every step"} <= asked
     assert {row["size"] for row in committed["rows"] if row["benchmark"] == "full_size"} >= {
         f"ViT-B-32-quickgelu, bf16, batch {batch}{compiled}" for batch in (256, 2048) for compiled in ("", ", torch.compile")}
