@@ -105,7 +105,7 @@ class Results:
     def _keep(self, name: str, size: str, unit: str, device: str, target: Target | None, found: dict[str, Any]) -> None:
         row = {**dict.fromkeys(FIELDS), **found, "benchmark": self.benchmark, "name": name, "size": size, "device": device, "unit": unit,
                "target": None if target is None else asdict(target), "threads": torch.get_num_threads(), "commit": self.commit,
-               "versions": self.versions, "command": shlex.join(["python", *sys.argv])}
+               "versions": self.versions, "command": shlex.join(["python", *(part.replace(f"{REPO}/", "") for part in sys.argv)])}
         self.keys.add(key_of(row))
         print("  " + line(row), flush=True)
         if self.path is None:
