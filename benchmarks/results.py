@@ -54,6 +54,11 @@ def read_results(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {"rows": [], "runs": {}}
 
 
+def plain(arguments: Sequence[str]) -> list[str]:
+    """Write arguments as seen from the repository, wherever it lies."""
+    return [part.replace(f"{REPO}/", "") for part in arguments]
+
+
 def key_of(row: dict[str, Any]) -> tuple[str, ...]:
     return row["benchmark"], row["name"], row["size"], row["device"]
 
@@ -98,14 +103,14 @@ class Results:
         content = read_results(self.path)
         content["rows"] = [row for row in content["rows"] if row["benchmark"] != self.benchmark or key_of(row) in self.keys
                            or (row["device"] == "cuda" and not torch.cuda.is_available())]
-        content["runs"][self.benchmark] = {"arguments": sys.argv[1:], "code": code(), "place": place(),
+        content["runs"][self.benchmark] = {"arguments": plain(sys.argv[1:]), "code": code(), "place": place(),
                                            "others": self.bystanders.share()}
         write(self.path, content)
 
     def _keep(self, name: str, size: str, unit: str, device: str, target: Target | None, found: dict[str, Any]) -> None:
         row = {**dict.fromkeys(FIELDS), **found, "benchmark": self.benchmark, "name": name, "size": size, "device": device, "unit": unit,
                "target": None if target is None else asdict(target), "threads": torch.get_num_threads(), "commit": self.commit,
-               "versions": self.versions, "command": shlex.join(["python", *(part.replace(f"{REPO}/", "") for part in sys.argv)])}
+               "versions": self.versions, "command": shlex.join(["python", *plain(sys.argv)])}
         self.keys.add(key_of(row))
         print("  " + line(row), flush=True)
         if self.path is None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from results import JSON, REPO, code, place, read_results
+from results import JSON, REPO, code, place, plain, read_results
 
 
 def benchmarks(root: Path) -> dict[str, list[str]]:
@@ -49,7 +49,7 @@ SMALLEST = {
 def is_done(name: str, arguments: Sequence[str], results: Path) -> bool:
     """Say whether this very benchmark came to its end here."""
     run = read_results(results)["runs"].get(name, {})
-    return (run.get("arguments"), run.get("code"), run.get("place")) == (list(arguments), code(), place())
+    return (run.get("arguments"), run.get("code"), run.get("place")) == (plain(arguments), code(), place())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
