@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,12 +32,13 @@ class StopOnSignal(Callback):
     def __init__(self) -> None:
         self._received: int | None = None
         self._stepping = False
+        self._finished = threading.Event()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """In a process that Lightning started, watch the first one, whose end it would not notice."""
         self._trainer: Any = trainer
         if started_by_the_first(trainer):
-            threading.Thread(target=_leave_after, args=(os.getppid(),), daemon=True).start()
+            threading.Thread(target=_leave_after, args=(os.getppid(), self._finished), daemon=True).start()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From now on a step is finished first; Lightning has set its own handlers shortly before, and puts back those from before itself."""
@@ -65,6 +65,10 @@ class StopOnSignal(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What follows the last step is short and written atomically."""
         self._stepping = False
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """The first process may end before this one now."""
+        self._finished.set()
 
     def _listen(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -101,8 +105,8 @@ def started_by_the_first(trainer: Any) -> bool:
     return isinstance(environment, LightningEnvironment) and environment.local_rank() > 0
 
 
-def _leave_after(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_S)
-    print("error: the first process of the run has ended, and with it this one.", file=sys.stderr, flush=True)
-    os._exit(1)
+def _leave_after(parent: int, finished: threading.Event) -> None:
+    while not finished.wait(PARENT_CHECK_S):
+        if os.getppid() != parent:
+            print("error: the first process of the run has ended, and with it this one.", file=sys.stderr, flush=True)
+            os._exit(1)
