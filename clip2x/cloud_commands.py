@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip2x.errors import Clip2xError, InputError
+from clip2x.naming_options import note_unknown_words, templates_of
 
 if TYPE_CHECKING:
     from clip2x.predict import Recognizer
@@ -59,10 +60,9 @@ def _classify(options: argparse.Namespace, make: MakeRecognizer, class_names: Ca
 
     recognizer, checkpoint = make(options)
     names = class_names(options.classes)
-    templates = [part.strip() for part in options.templates.split("|")] if options.templates else None
+    templates = templates_of(options.templates)
     recognizer.class_embeddings(names, templates)  # a bad name is reported before any cloud is read
-    for name in recognizer.unknown_words(names):
-        print(f"note: the small CLIP never saw a word of {name!r}; its score means nothing.", file=sys.stderr)
+    note_unknown_words(recognizer, names)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if options.csv:
         writer.writerow(["file", "up", "rank", "name", "probability"])
@@ -105,8 +105,7 @@ def _embed(options: argparse.Namespace, make: MakeRecognizer, one_line: Callable
 def _search(options: argparse.Namespace, make: MakeRecognizer, one_line: Callable[[Clip2xError], str]) -> int:
     recognizer, checkpoint = make(options)
     words = recognizer.class_embeddings([options.words], [options.template])[0].cpu()  # bad words are reported before any cloud is read
-    for name in recognizer.unknown_words([options.words]):
-        print(f"note: the small CLIP never saw a word of {name!r}; the order means nothing.", file=sys.stderr)
+    note_unknown_words(recognizer, [options.words], "the order")
     index, about = _indexed(options, recognizer, checkpoint)
     _report(index.failed)
     cosines = index.embeds @ words if index.files else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip2x.errors import BadFileError, InputError
+from clip2x.naming_options import note_unknown_words, templates_of
 
 if TYPE_CHECKING:
     from clip2x.evaluation.scene_view import SceneObject
@@ -61,12 +62,11 @@ def _run(options: argparse.Namespace, build: Build, read_names: Callable[[str], 
     if options.classes is None and not scene.class_names:
         raise InputError(f"{options.source} is a file and has no class names; give some: --classes \"chair,table\" or --classes FILE.")
     names = list(scene.class_names) if options.classes is None else read_names(options.classes)
-    templates = [part.strip() for part in options.templates.split("|")] if options.templates else None
+    templates = templates_of(options.templates)
     regions, dropped = regions_of(scene, boxes, options.min_points or scene.min_points)
     recognizer, checkpoint = build(options)
     recognizer.class_embeddings(names, templates)
-    for name in recognizer.unknown_words(names):
-        print(f"note: the small CLIP never saw a word of {name!r}; its score means nothing.", file=sys.stderr)
+    note_unknown_words(recognizer, names)
     objects = name_regions(scene, regions, recognizer, names, templates, top=options.top, min_probability=options.min_probability, seed=options.seed)
     content = _content(options, scene, boxes, names, templates or recognizer.templates, objects, dropped, recognizer, checkpoint)
     _write(options.output, scene, objects, content, boxes)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip2x.errors import BadFileError, InputError
+from clip2x.naming_options import note_unknown_words, templates_of
 
 if TYPE_CHECKING:
     from clip2x.depth import DepthViews
@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace, build: Build, read_names: Callable[[str], 
     if options.classes:
         recognizer, checkpoint = build(options)
         names = read_names(options.classes)
-        templates = [part.strip() for part in options.templates.split("|")] if options.templates else None
+        templates = templates_of(options.templates)
         recognizer.class_embeddings(names, templates)
         about, num_points = f"{checkpoint or recognizer.towers.id}; {len(names)} names compete", recognizer.num_points
         if isinstance(recognizer.encoder, DepthViewEncoder):
@@ -70,8 +70,7 @@ def _run(options: argparse.Namespace, build: Build, read_names: Callable[[str], 
     if recognizer is not None:
         shares = recognizer.classify(points, names, templates)[0].tolist()
         labels = sorted(zip(names, shares, strict=True), key=lambda pair: -pair[1])
-        for name in recognizer.unknown_words(names):
-            print(f"note: the small CLIP never saw a word of {name!r}; its score means nothing.", file=sys.stderr)
+        note_unknown_words(recognizer, names)
     cloud = unit_sphere(points)
     shown = unit_sphere(read_turned(options.cloud, SHOWN, up=options.up, columns=options.columns, seed=options.seed)[None])[0]
     azimuth, elevation, _ = view_preset(draw.views)

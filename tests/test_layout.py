@@ -20,7 +20,7 @@ ROWS = [
     ["evaluation"],
     ["modules"],
     ["predict", "doctor", "stage_cli", "proxy_commands", "scene", "scene_command", "cloud_files", "cloud_index", "cloud_commands", "report_command",
-     "view_command"],
+     "view_command", "naming_options"],
     ["cli", "__main__", "__init__"],
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}

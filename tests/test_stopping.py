@@ -255,6 +255,13 @@ def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[s
                             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO), **environment})
 
 
+def slurm(node: int, port: str) -> dict[str, str]:
+    """The environment that SLURM's srun gives the only task of one of two nodes."""
+    return {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "clip2x", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_PROCID": str(node),
+            "SLURM_LOCALID": "0", "SLURM_NODEID": str(node), "SLURM_NNODES": "2", "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
 def test_two_machines_learn_what_one_process_does(launcher: str, tiny_pairs: Path, tiny_clip: Path, tmp_path: Path) -> None:
@@ -270,10 +277,7 @@ def test_two_machines_learn_what_one_process_does(launcher: str, tiny_pairs: Pat
                        "--master-addr", "127.0.0.1", "--master-port", port, *stages]
             processes.append(start(command, {}))
         else:
-            slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "clip2x", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_PROCID": str(node),
-                     "SLURM_LOCALID": "0", "SLURM_NODEID": str(node), "SLURM_NNODES": "2", "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1",
-                     "MASTER_PORT": port}
-            processes.append(start([sys.executable, *stages], slurm))
+            processes.append(start([sys.executable, *stages], slurm(node, port)))
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
     assert "global batch 16 over 2 processes" in outputs[0]
@@ -292,10 +296,7 @@ def test_slurm_stops_every_process_at_the_same_step(tiny_pairs: Path, tiny_clip:
     port = free_port()
     processes = []
     for node in (0, 1):
-        slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "clip2x", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_PROCID": str(node),
-                 "SLURM_LOCALID": "0", "SLURM_NODEID": str(node), "SLURM_NNODES": "2", "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1",
-                 "MASTER_PORT": port}
-        processes.append(start([sys.executable, str(REPO / "tests" / "faulty_run.py"), "SIGTERM@3@all", *arguments], slurm))
+        processes.append(start([sys.executable, str(REPO / "tests" / "faulty_run.py"), "SIGTERM@3@all", *arguments], slurm(node, port)))
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [TERMINATED, TERMINATED], "\n".join(outputs)[-4000:]
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4

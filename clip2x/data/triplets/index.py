@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,11 +109,20 @@ def checked_collection(content: dict[str, Any], path: Path) -> dict[str, Any]:
         if not all(isinstance(facts, dict) for facts in (about.get("data") or {}).values()):
             raise ValueError("about.data must map names to facts")
 
+    _require(check, path, NO_COLLECTION)
+    return content
+
+
+def _require(check: Callable[[], None], path: Path, remedy: str) -> None:
+    """Run a check of what a file says.
+
+    Raises:
+        BadFileError: If it fails; names the file and the remedy.
+    """
     try:
         guarded(check)
     except ValueError as error:
-        raise BadFileError(f"{path}: damaged ({error}); {NO_COLLECTION}.") from error
-    return content
+        raise BadFileError(f"{path}: damaged ({error}); {remedy}.") from error
 
 
 def check_vocabulary(vocabulary: Any) -> None:
@@ -148,10 +157,7 @@ def _checked_sidecar(content: dict[str, Any], path: Path) -> dict[str, Any]:
         if not all(isinstance(count, int) for count in counted) or not isinstance(content["sha256"], str):
             raise ValueError("a count is no whole number, or there is no sha256")
 
-    try:
-        guarded(check)
-    except ValueError as error:
-        raise BadFileError(f"{path}: damaged ({error}); {NO_SIDECAR}.") from error
+    _require(check, path, NO_SIDECAR)
     return content
 
 
