@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -24,6 +26,15 @@ class ExponentialMovingAverage(WeightAveraging):
             raise InputError(f"the decay of a moving average must lie in [0, 1), got {decay:g}.")
         super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
         self.decay = decay
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Copy the module without its factories of optimizers: those from a command line refer to all of it, the data too."""
+        factories = {name: value for name, value in vars(pl_module).items() if isinstance(value, partial)}
+        vars(pl_module).update(dict.fromkeys(factories))
+        try:
+            super().setup(trainer, pl_module, stage)
+        finally:
+            vars(pl_module).update(factories)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Follow the module to its device; the average is made before the module moves."""

@@ -34,6 +34,10 @@ class StopOnSignal(Callback):
         self._stepping = False
         self._finished = threading.Event()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> StopOnSignal:
+        """There is one for a process; Lightning's averages of weights copy a module with all that its arguments came from."""
+        return self
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """In a process that Lightning started, watch the first one, whose end it would not notice."""
         self._trainer: Any = trainer
