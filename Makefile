@@ -18,7 +18,7 @@ ARGS ?=## any Lightning CLI arguments, e.g. "--trainer.precision 32-true"
 WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); [ $$cores -gt 4 ] && echo 4 || echo $$cores)## processes of the test suite; default: all cores, at most 4
 PYTHON ?= python3## the Python (>= 3.11) that the environment is made with
 
-.PHONY: help setup test test-all chaos lint check bench doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt report clean
+.PHONY: help setup test test-all chaos lint check bench docs doctor miniworld pretrain-clip render-pairs pretrain-depth collect-proxies embed-proxies pretrain-points tune-depth eval-zeroshot few-shot adapt report clean
 .DEFAULT_GOAL := help
 comma := ,
 BIN := .venv/bin
@@ -118,6 +118,10 @@ check: lint test  ## lint and test
 
 bench: $(STAMP) $(if $(DATA),,$(MINI_PAIRS))  ## speed of the parts that matter, with their floors, into benchmarks/results.md; goes on where it was stopped
 	$(BIN)/python benchmarks/run.py --root $(or $(DATA),$(MINI)/miniworld) $(ARGS)
+
+docs: $(STAMP)  ## these pages, the notebook and the Python interface as a site: docs/_build/html/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "site: docs/_build/html/index.html"
 
 doctor: $(STAMP)  ## versions, devices, what is missing
 	@$(BIN)/clip2x doctor

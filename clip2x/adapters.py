@@ -28,14 +28,15 @@ POINTCLIP_SHARE = 0.6  # of the adapted feature; third party, PointCLIP: adapter
 class AdapterSettings:
     """What an adapter is made of; the defaults are our reconstruction of GDPA.
 
-    gate: what mixes the paths: `vector` (a weight for each channel), `scalar` (one for all), `mean` (fixed weights: those of `start`, else equal
-        ones, as DPA).
-    norm: of views and of the first layer's output: `none`, `layer` (each cloud by itself), or `batch`, as DPA.
-    dropout: before both layers. DPA: 0.075 (official code). 0.5 is ours, see `docs/adapt.md`.
-    view_weights: a learnt factor on each view. DPA: yes.
-    residual: add the mean feature of a path's views, at unit length, to what its aggregator makes, whose last layer then starts at zero: training
-        starts from the sum of the paths' cosines that `start` weighs.
-    unit_views: bring every view's feature to unit length first; else raw features, as DPA.
+    Attributes:
+        gate: what mixes the paths: `vector` (a weight for each channel), `scalar` (one for all), `mean` (fixed weights: those of `start`, else equal
+            ones, as DPA).
+        norm: of views and of the first layer's output: `none`, `layer` (each cloud by itself), or `batch`, as DPA.
+        dropout: before both layers. DPA: 0.075 (official code). 0.5 is ours, see `docs/adapt.md`.
+        view_weights: a learnt factor on each view. DPA: yes.
+        residual: add the mean feature of a path's views, at unit length, to what its aggregator makes, whose last layer then starts at zero: training
+            starts from the sum of the paths' cosines that `start` weighs.
+        unit_views: bring every view's feature to unit length first; else raw features, as DPA.
     """
 
     gate: str = "vector"

@@ -147,12 +147,11 @@ def test_methods_take_what_make_has_put_below_a_folder(folder: Path, tiny_clip: 
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     """The sum of a point and a depth encoder equals its parts, by the factors that the point checkpoint states."""
     import torch
+    from triplet_runs import write_point_encoder
 
     from clip2x import load
     from clip2x.cli import CHECKPOINTS
     from clip2x.encoders.clip import ClipTowers
-    from clip2x.encoders.point_checkpoint import save_point_checkpoint
-    from clip2x.encoders.points import PointTransformer
     from clip2x.predict import load_sum
     from clip2x.storage import sha256_of_file
 
@@ -160,23 +159,15 @@ def test_methods_take_what_make_has_put_below_a_folder(folder: Path, tiny_clip: 
     places = {name: runs / place for name, place in CHECKPOINTS.items()}
     for name in ("depth", "points"):
         places[name].parent.mkdir(parents=True)
-    encoder = PointTransformer(clip.embed_dim, size="tiny")
-
-    def write_points(sha256: str) -> None:
-        save_point_checkpoint(places["points"], encoder, clip, {
-            "stage": "pretrain_points", "scale": 50.0, "mean_text": None, "templates": ["point cloud of {}"], "unseen_names": [], "mined": {},
-            "ensemble": {"points": 40.0, "depth": 20.0, "depth_checkpoint_sha256": sha256}, "val_top1": None, "notes": [], "class_names": ["chair"],
-            "encoder": {**encoder.describe(), "num_points": 64, "up": "y", "channels": ["x", "y", "z"]}})
-
     arguments = ["classify", str(folder), "--classes", "chair,table", "--runs", str(runs)]
     for method, missing in (("depth", "depth_encoder"), ("ensemble", "point_encoder")):
         assert main([*arguments, "--method", method]) == 2
         assert missing in capsys.readouterr().err
     places["depth"].write_bytes(disturbed_depth.read_bytes())
-    write_points("0" * 64)
+    write_point_encoder(places["points"], clip, depth_sha256="0" * 64)
     assert main([*arguments, "--method", "ensemble"]) == 2
     assert "its factors were fitted with the depth encoder 000000000000" in capsys.readouterr().err
-    write_points(sha256_of_file(disturbed_depth))
+    write_point_encoder(places["points"], clip, depth_sha256=sha256_of_file(disturbed_depth))
     clouds = torch.randn(3, 128, 3, generator=torch.Generator().manual_seed(0))
     both, depth, points = load_sum(places["points"], places["depth"], "cpu"), load(places["depth"], "cpu"), load(places["points"], "cpu")
     names = ["chair", "table", "lamp"]

@@ -17,6 +17,8 @@ from clip2x.data.triplets.embeddings import CropEncoder
 from clip2x.data.triplets.tools import embed_proxies
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import save_depth_checkpoint
+from clip2x.encoders.point_checkpoint import save_point_checkpoint
+from clip2x.encoders.points import PointTransformer
 from clip2x.proxies.vocabulary import load_vocabulary
 from clip2x.stage_cli import run_stage
 
@@ -54,6 +56,17 @@ def write_depth_encoder(path: Path, clip: ClipTowers) -> Path:
         "stage": "pretrain_depth", "scale": 60.0, "ensemble": {"tuned": 60.0, "clip": 30.0}, "val_top1": 0.5, "notes": ["of a test"],
         "class_names": ["chair"], "selected_on": "x",
         "encoder": {"kind": "depth_views", "views": "clip2point-6", "point_radius": 0.045, "num_points": 64, "up": "y", "pooling": "cosine_sum"}})
+    return path
+
+
+def write_point_encoder(path: Path, clip: ClipTowers, depth_sha256: str) -> Path:
+    """A random encoder of 64 points, with factors for its sum with a depth encoder."""
+    torch.manual_seed(0)
+    encoder = PointTransformer(clip.embed_dim, size="tiny")
+    save_point_checkpoint(path, encoder, clip, {
+        "stage": "pretrain_points", "scale": 50.0, "mean_text": None, "templates": ["point cloud of {}"], "unseen_names": [], "mined": {},
+        "ensemble": {"points": 40.0, "depth": 20.0, "depth_checkpoint_sha256": depth_sha256}, "val_top1": None, "notes": [], "class_names": ["chair"],
+        "encoder": {**encoder.describe(), "num_points": 64, "up": "y", "channels": ["x", "y", "z"]}})
     return path
 
 
