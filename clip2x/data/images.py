@@ -23,7 +23,9 @@ from clip2x.types import Camera
 BROKEN_IMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, MemoryError, OverflowError, RuntimeError,
                 AttributeError, struct.error, zlib.error, Image.DecompressionBombError)
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TGA", "TIFF")  # ours; for some of the others Pillow runs programs (EPS)
-MOST_PIXELS = 1 << 26  # ours: 8K video has half of that; a small file may claim any number
+MOST_PIXELS = 1 << 26  # ours: 8K video has half of that
+MOST_PIXELS_UNPROVEN = 1 << 24  # ours: 4,096 x 4,096; Pillow takes up to 12 bytes for each, and a small file may claim any number
+PIXELS_PER_BYTE = 1100  # ours, of larger pictures: more than deflate makes of one colour, at a byte a pixel
 
 
 def read_image(path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
@@ -106,11 +108,13 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _opened(source: Path | BytesIO) -> Iterator[Image.Image]:
-    """Open a picture of one of `FORMATS` that is not larger than `MOST_PIXELS`."""
+    """Open a picture of one of `FORMATS` that is not larger than `MOST_PIXELS`, nor than its bytes can hold."""
     with Image.open(source, formats=FORMATS) as picture:
+        size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
         width_px, height_px = picture.size
-        if width_px * height_px > MOST_PIXELS:
-            raise ValueError(f"it claims {width_px:,} x {height_px:,} pixels; at most {MOST_PIXELS:,} in all are accepted")
+        most = min(MOST_PIXELS, max(MOST_PIXELS_UNPROVEN, PIXELS_PER_BYTE * size))
+        if width_px * height_px > most:
+            raise ValueError(f"it claims {width_px:,} x {height_px:,} pixels; at most {most:,} in all are accepted of {size:,} bytes")
         yield picture
 
 

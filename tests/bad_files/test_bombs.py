@@ -33,7 +33,7 @@ from clip2x.data.files import LARGEST_UNPACKED, read_shape
 from clip2x.data.formats.hdf5 import local_array
 from clip2x.data.formats.matlab import read_texts
 from clip2x.data.formats.textured_obj import locate, read_textured_obj
-from clip2x.data.images import MOST_PIXELS, read_image
+from clip2x.data.images import MOST_PIXELS_UNPROVEN, read_image
 from clip2x.data.nuscenes.reader import NuScenesFrames
 from clip2x.data.triplets.shard import Shard
 from clip2x.data.triplets.store import TripletStore
@@ -97,7 +97,7 @@ def off_spaces(path: Path) -> None:
 
 BOMBS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any], str]] = {
     "npz": ("a.npz", npz_bomb, read_shape, "bytes unfold to"),
-    "png": ("a.png", png_bomb, read_image, f"at most {MOST_PIXELS:,} in all are accepted"),
+    "png": ("a.png", png_bomb, read_image, f"at most {MOST_PIXELS_UNPROVEN:,} in all are accepted"),
     "matlab": ("a.mat", matlab_bomb, lambda path: read_texts(path, "alltrain"), "larger than expected"),
     "torch packed": ("a.pt", torch_bomb, read_weights, "PyTorch stores weights unpacked"),
     "torch expanded": ("a.pt", expanded, read_weights, "bytes that are not there"),
