@@ -315,7 +315,7 @@ VALUES: list[tuple[str, str, object, str]] = [
     ("sample_data", "filename", "\ud800", "it must be a text"),
     ("ego_pose", "translation", [1.0, 2.0], r"record 1: translation is '\[1.0, 2.0\]'; it must be three finite numbers"),
     ("ego_pose", "translation", [1.0, float("nan"), 0.0], r"record 1: translation is '\[1.0, nan, 0.0\]'; it must be three finite numbers"),
-    ("ego_pose", "rotation", [0.0, 0.0, 0.0, 0.0], "must be a quaternion w, x, y, z with a length above 0"),
+    ("ego_pose", "rotation", [0.0, 0.0, 0.0, 0.0], "must be a quaternion w, x, y, z with a length of about 1"),
     ("ego_pose", "rotation", "wxyz", "must be a quaternion"),
     ("calibrated_sensor", "camera_intrinsic", [[1.0, 2.0, 3.0]], "must be a 3x3 matrix, or empty"),
     ("sample_annotation", "num_lidar_pts", True and "5", "record 1: num_lidar_pts is '5'; it must be a whole number"),

@@ -114,6 +114,9 @@ class ModelNet(SampledPoints):
         too_long = next((name for name in names if len(name.encode()) > LONGEST_NAME), None)
         if too_long is not None:
             raise BadFileError(f"{listed}: {excerpt(too_long)} is no name of a file, with its {len(too_long):,} letters.")
+        if len(set(names)) < len(names):
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
+            raise BadFileError(f"{listed}: lists {excerpt(twice)} more than once.")
         absent = [name for name in names if not (self.folder / name).is_file()]
         if names and len(absent) == len(names):
             raise self.not_found(f"{len(absent)} of {len(names)} files of {listed.name} missing, first {absent[0]}")

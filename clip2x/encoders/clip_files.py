@@ -235,7 +235,8 @@ def _read_torchscript(path: Path, trusted: bool) -> dict[str, Any]:
 
 def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:  # given a name, PyTorch reads what looks like safetensors by another library
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BadFileError(f"{path}: holds more than weights, or is damaged; only tensors and plain values are read (weights_only). "
                            "Save its state dict alone.") from error

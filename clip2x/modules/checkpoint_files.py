@@ -51,7 +51,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         loaded: Mapping[str, Any] = {}
         if not (problem := damage(place)):
             try:
-                loaded = torch.load(place, map_location=map_location or "cpu", weights_only=True)
+                with place.open("rb") as stream:  # given a name, PyTorch reads what looks like safetensors by another library
+                    loaded = torch.load(stream, map_location=map_location or "cpu", weights_only=True)
             except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
                 problem = f"cannot be read as data ({str(error).splitlines()[0][:160]})"
         if problem:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from clip2x.data.formats.json_records import read_records
 from clip2x.errors import BadFileError
-from clip2x.untrusted import bare
+from clip2x.untrusted import LONGEST_PATH, bare
 
 Columns = dict[str, NDArray[Any]]
 
@@ -48,7 +48,7 @@ def _texts(values: list[Any]) -> tuple[NDArray[Any], ...]:
 
 
 def _paths(values: list[Any]) -> tuple[NDArray[Any], ...]:
-    if any(value[:1] in ("/", "") or ".." in value or "\0" in value for value in values):
+    if any(value[:1] in ("/", "") or ".." in value or not value.isprintable() or len(value) > LONGEST_PATH for value in values):
         raise ValueError
     return _texts(values)
 
@@ -79,7 +79,9 @@ def _vectors(values: list[Any], width: int = 3) -> tuple[NDArray[Any], ...]:
 
 def _quaternions(values: list[Any]) -> tuple[NDArray[Any], ...]:
     (numbers,) = _vectors(values, 4)
-    if ((numbers * numbers).sum(axis=1) < 1e-6).any():
+    with np.errstate(over="ignore"):
+        squares = (numbers * numbers).sum(axis=1)
+    if not ((squares > 1e-6) & (squares < 1e6)).all():
         raise ValueError
     return (numbers,)
 
@@ -108,12 +110,12 @@ def _reference(table: str, optional: bool = False) -> Column:
 
 TOKEN = Column(_tokens, "32 hexadecimal digits")
 TEXT = Column(_texts, "a text")
-PLACE = Column(_paths, "a text: a path below the data set's folder, without '..' and without '/' in front")
+PLACE = Column(_paths, "a text: a path below the data set's folder, without '..', without '/' in front, at most 255 letters")
 TIMESTAMP_US = Column(_integers, "a whole number")
 COUNT = Column(_counts, "a whole number of at least 0")
 FLAG = Column(_flags, "true or false")
 VECTOR = Column(_vectors, "three finite numbers")
-ROTATION = Column(_quaternions, "a quaternion w, x, y, z with a length above 0")
+ROTATION = Column(_quaternions, "a quaternion w, x, y, z with a length of about 1")
 INTRINSICS = Column(_intrinsics, "a 3x3 matrix, or empty for a sensor that is no camera")
 
 SCHEMA: dict[str, dict[str, Column]] = {

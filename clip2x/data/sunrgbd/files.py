@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clip2x.data.formats.matlab import read_texts
 from clip2x.data.images import picture_size, read_depth_codes
 from clip2x.errors import BadFileError, DataNotFoundError
+from clip2x.untrusted import LONGEST_PATH
 
 FARTHEST_DEPTH = 8.0
 """Metres. The official toolbox (read3dPoints.m) puts what lies beyond at 8 m, which would make a wall there; we drop it."""
@@ -179,6 +180,7 @@ def _numbers(path: Path, count: int) -> NDArray[np.float64]:
 
 def _token(folder: str, where: str) -> str:
     parts = [part for part in folder.replace("\\", "/").split("/") if part]
-    if len(parts) < 2 or ".." in parts or "\0" in folder or folder.startswith("/") or max(map(len, parts)) > LONGEST_NAME:
+    odd = ".." in parts or not folder.isprintable() or folder.startswith("/") or len(folder) > LONGEST_PATH
+    if odd or len(parts) < 2 or max(map(len, parts)) > LONGEST_NAME:
         raise BadFileError(f"{where}: {folder[:80]!r} must be a folder below the data set's.")
     return "/".join(parts)
