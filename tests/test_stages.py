@@ -26,7 +26,7 @@ from clip2x.types import CaptionedBatch
 
 CONTRACT = {"dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
             "majority", "interval", "prompts", "seed", "protocol", "gain", "step", "apart", "groups",
-            "by_range", "by_points", "none_of_these"}
+            "by_range", "by_points", "none_of_these", "mistakes"}
 WITHOUT_CHECKPOINT = ["CLIP depth views r=0.02", "CLIP depth views r=0.045", "PointCLIP projection", "PointCLIP V2 projection"]
 TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
 TESTED_THERE = {"adapt", "mini/adapt", "tune_gdpa", "mini/tune_gdpa",  # test_adapter_sweep.py, test_gdpa_tuning.py
