@@ -52,7 +52,7 @@ def test_curves_are_kept_beside_the_results_and_found_again(tmp_path: Path) -> N
         ("CLIP <x>", {"train/loss": [(0, 2.0), (9, 1.0)], "val/top1": [(9, 0.5)]}), ("elsewhere", {})]
     page = curves_section(runs)
     assert "CLIP &lt;x&gt;" in page and "train/loss: 1 at 9" in page and page.count("<figure") == 2
-    assert page.count("No TensorBoard events lay beside it.") == 1 and not checked(page).loaded and curves_section([]) == ""
+    assert page.count("No TensorBoard events of a training lay beside it.") == 1 and not checked(page).loaded and curves_section([]) == ""
     for damaged in ("", "{}", '{"runs": [{"title": 1}]}', json.dumps({"runs": [{"title": "a", "checkpoint": "b", "curves": {"c": [1]}}]})):
         (tmp_path / FILE).write_text(damaged)
         assert kept_curves(tmp_path / "results.json") == []

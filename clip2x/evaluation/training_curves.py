@@ -14,6 +14,7 @@ from clip2x.untrusted import json_value
 
 FILE = "training_curves.json"  # beside results.json
 MOST_POINTS = 200  # of a curve; ours: more than a chart can show
+OF_TRAINING = ("train/", "val/", "select/")  # names that no evaluation writes
 MOST_LINES = 8  # of a chart: as many as there are colours
 Curve = list[tuple[int, float]]  # step, value
 Group = tuple[str, str, tuple[str, ...]]
@@ -42,7 +43,7 @@ def write_curves(file: Path, checkpoints: Mapping[str, str | Path | None]) -> No
         if checkpoint is not None:
             folder = Path(checkpoint).parent
             curves = read_curves(folder.parent if folder.name == "checkpoints" else folder)
-            trained = any(name.startswith("train/") for name in curves)  # else they are of an evaluation that wrote into this folder
+            trained = any(name.startswith(OF_TRAINING) for name in curves)  # else they are of an evaluation that wrote into this folder
             runs.append({"title": title, "checkpoint": str(checkpoint), "curves": curves if trained else {}})
     with atomic_path(file.with_name(FILE)) as temporary:
         temporary.write_text(json.dumps({"runs": runs}) + "\n", encoding="utf-8")
@@ -73,7 +74,8 @@ def curves_section(runs: Sequence[Mapping[str, Any]]) -> str:
     for run in runs:
         about = f'<h3>{text(run["title"])}</h3><p class="soft"><code>{text(run["checkpoint"])}</code></p>'
         charts = "".join(line_chart(curves, title, "step", axis) for title, axis, curves in _groups(run["curves"]))
-        parts.append(about + (f'<div class="charts">{charts}</div>' if charts else '<p class="soft">No TensorBoard events lay beside it.</p>'))
+        nothing = '<p class="soft">No TensorBoard events of a training lay beside it.</p>'
+        parts.append(about + (f'<div class="charts">{charts}</div>' if charts else nothing))
     return f"<h2>How the checkpoints were trained</h2>{''.join(parts)}" if parts else ""
 
 
