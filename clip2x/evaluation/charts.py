@@ -74,7 +74,7 @@ def line_chart(curves: Mapping[str, Sequence[tuple[float | int, float]]], title:
     """Draw curves with a line and a name of their own each.
 
     Args:
-        curves: Name -> (x, y) in ascending x; at most as many as the style sheet has lines (`l0` to `l7`).
+        curves: Name -> (x, y) in ascending x; at most as many as the style sheet has lines (`l0` to `l8`).
         title, axis: Of the chart and of x.
         vertical: What y is, behind the title.
     """

@@ -15,7 +15,7 @@ from clip2x.untrusted import json_value
 FILE = "training_curves.json"  # beside results.json
 MOST_POINTS = 200  # of a curve; ours: more than a chart can show
 OF_TRAINING = ("train/", "val/", "select/")  # names that no evaluation writes
-MOST_LINES = 8  # of a chart: as many as there are colours
+MOST_LINES = 9  # of a chart: as many as there are colours
 Curve = list[tuple[int, float]]  # step, value
 Group = tuple[str, str, tuple[str, ...]]
 GROUPS: tuple[Group, ...] = (  # title, vertical axis, beginnings of names; a curve stands in the first group that fits
