@@ -14,6 +14,8 @@ from clip2x.untrusted import json_value
 
 ROW_KEYS = ("dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
             "majority", "interval", "gain", "protocol")  # that the page reads
+MISTAKE_KEYS = {"id", "index", "is", "called", "probability", "probability_of_true"}
+STORE_KEYS, COUNT_KEYS = ("store", "data", "quality"), ("num_triplets", "num_frames", "complete", "folder")  # of a report on a triplet store
 
 
 def add_report_command(commands: Any) -> None:
@@ -27,21 +29,40 @@ def add_report_command(commands: Any) -> None:
 def _report(options: argparse.Namespace) -> int:
     if not options.folder.is_dir():
         raise DataNotFoundError(f"{options.folder}: no such folder; give the one that the results lie in, e.g. runs.")
-    runs = []
     output = options.output or options.folder / "overview.html"
+    runs, collections = [], []
     for file in sorted(options.folder.rglob("results.json")):
         content = read_results(file)
         page = write_results_page(file, content)
-        try:
-            address = quote(page.resolve().relative_to(output.resolve().parent).as_posix())
-        except ValueError:
-            address = page.resolve().as_uri()
-        runs.append((address, content))
+        runs.append((_address(page, output), content))
         print(page)
+    for file in sorted(options.folder.rglob("report.json")):
+        found = _read_store_report(file)
+        if found is not None:
+            collections.append((_address(file.with_name("report.html"), output), found))
     with atomic_path(output) as temporary:
-        temporary.write_text(overview_page(runs), encoding="utf-8")
-    print(f"{output}: {len(runs)} runs")
+        temporary.write_text(overview_page(runs, collections), encoding="utf-8")
+    print(f"{output}: {len(runs)} runs" + (f", {len(collections)} triplet stores" if collections else ""))
     return 0
+
+
+def _address(page: Path, output: Path) -> str:
+    """Address a page from the one for all."""
+    try:
+        return quote(page.resolve().relative_to(output.resolve().parent).as_posix())
+    except ValueError:
+        return page.resolve().as_uri()
+
+
+def _read_store_report(file: Path) -> dict[str, Any] | None:
+    """Read what `report-proxies` wrote; None if the file is another's, or there is no page beside it."""
+    try:
+        content: Any = json_value(file.read_text(encoding="utf-8"))
+        known = set(STORE_KEYS) <= set(content) and set(COUNT_KEYS) <= set(content["store"])
+        measured = all("skipped" in figures or {"any_name", "labels"} <= set(figures) for figures in content["quality"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return content if known and measured and file.with_name("report.html").is_file() else None
 
 
 def read_results(file: Path) -> dict[str, Any]:
@@ -54,6 +75,8 @@ def read_results(file: Path) -> dict[str, Any]:
         content: Any = json_value(file.read_text(encoding="utf-8"))
         rows = content["results"]
         if not isinstance(content["provenance"], dict) or any(key not in row for row in rows for key in ROW_KEYS):
+            raise KeyError
+        if any(not set(mistake) >= MISTAKE_KEYS for row in rows for mistake in row.get("mistakes") or []):
             raise KeyError
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadFileError(f"{file}: is no results.json of this version of clip2x; move it away or evaluate again.") from error

@@ -28,6 +28,9 @@ from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.point_checkpoint import save_point_checkpoint
 from clip2x.encoders.points import PointTransformer
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
+from clip2x.evaluation.mistakes import read_pictures
+from clip2x.evaluation.results_page import detailed_rows
+from clip2x.evaluation.training_curves import kept_curves
 from clip2x.manifest import Split, load_manifest
 from clip2x.modules.adapter_fitting import AdapterTraining
 from clip2x.modules.adapter_sweep import ADAPTERS, CLIP2_PROBE, CLIP2_ZERO, GDPA, LEARNT_GATES, SUM, THIRD, AdapterSweep
@@ -35,7 +38,8 @@ from clip2x.stage_cli import run_stage
 
 TEST, TRAIN = "scanobjectnn/obj_only/test", "scanobjectnn/obj_only/train"  # 15 classes; of each 1 object to test, 2 to draw from
 ROW = {"dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
-       "majority", "interval", "prompts", "seed", "protocol", "gain", "step", "apart", "groups", "by_range", "by_points", "none_of_these", "shots"}
+       "majority", "interval", "prompts", "seed", "protocol", "gain", "step", "apart", "groups", "by_range", "by_points", "none_of_these", "shots",
+       "mistakes"}
 POINTS: dict[str, Any] = {
     "stage": "pretrain_points", "scale": 20.0, "ensemble": None, "templates": ["point cloud of {}"], "mean_text": None, "notes": [],
     "selected_on": "held-out triplets", "encoder": {"num_points": 64, "up": "y", "channels": ["x", "y", "z"]}, "unseen_names": [], "mined": {}}
@@ -159,6 +163,20 @@ def test_pictures_curves_and_the_adapter_are_written(done: Path, tiny_clip: Path
     assert all(torch.equal(kept[name], value) for name, value in depth.items()), "the towers stayed as they were"
     embeds = clip2x.load(done / "adapter.safetensors", device="cpu").embed(torch.rand(2, 100, 3, generator=torch.Generator().manual_seed(0)))
     assert embeds.norm(dim=1).tolist() == pytest.approx([1, 1])
+
+
+def test_the_page_shows_mistakes_and_how_the_adapters_were_trained(done: Path) -> None:
+    """Rows without shots, and those of the most shots and the first seed: each with pictures, adapters with the loss of every epoch."""
+    rows, page = results(done)["results"], (done / "report.html").read_text()
+    shown = detailed_rows(rows)
+    assert {(row["shots"], row["seed"]) for row in shown} == {(0, 0), ("all", 0)} and len(shown) == 3 + 3 + len(ADAPTERS)
+    assert all(set(read_pictures(done, row)) == {mistake["index"] for mistake in row["mistakes"]} for row in shown)
+    assert page.count('class="mistake"') == sum(len(row["mistakes"]) for row in shown) > 0 and "no picture" not in page
+    assert page.count("<details open>") == 1 and "How the adapters were trained" in page and "http" not in re.sub(r"base64,[^\"]*", "", page)
+    fit = next(row["protocol"]["fit"] for row in shown if row["method"] == GDPA)
+    assert len(fit["loss"]) == fit["epochs"] and all(loss > 0 for loss in fit["loss"])
+    assert scalars(done)["adapted/loss/scanobjectnn-obj_only-test/GDPA"] == pytest.approx(fit["loss"])
+    assert [run["title"] for run in kept_curves(done / "results.json")] == ["CLIP", "CLIP2Point", "CLIP2"]
 
 
 def test_evaluation_repeats_what_needs_no_shots_and_the_adapter(done: Path, tiny_world: Path, tiny_clip: Path, disturbed_depth: Path, points: Path,

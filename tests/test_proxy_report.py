@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from io import BytesIO
@@ -28,7 +29,7 @@ from clip2x.types import FrameTriplets, SceneFrame, Triplet
 
 STREETS, ROOMS = "nuscenes/v1.0-mini/mini_train", "sunrgbd/objects10/train"
 NASTY = "<b>car</b> & \"co\""
-VOID = {"meta", "br", "img", "path", "rect"}
+VOID = {"meta", "br", "img", "path", "rect", "wbr"}
 
 
 def jpeg(width: int = 40, height: int = 20) -> bytes:
@@ -119,12 +120,13 @@ def test_the_report_of_true_triplets(store: Path, tiny_world: Path, tmp_path: Pa
         assert figures["proxies"] == item["triplets"] and figures["frames"] == item["frames"] == figures["frames_in_store"]
         assert figures["any_name"]["inside"]["mean"] > 0.93, "the stored points are turned, and meet their boxes in the turned frame"
         assert figures["any_name"]["completeness"]["mean"] > 0.93
+        assert {mistake["annotated"] for mistake in figures["mistakes"]} <= set(figures["labels"]["not_in_vocabulary"]), "all others are right"
     assert content["classes"]["never seen"] == 0 and content["provenance"]["commit"] == "0123abc"
     assert content["quality"][STREETS]["labels"]["per_class"]["car"]["share"] == 1.0, "the second word of a concept counts too"
     for words in concepts:
         assert escape(words[0]) in html
     assert NASTY not in html and "<points>" not in html
-    assert "made-up scenes" in html and html.count('class="card"') == 12
+    assert "made-up scenes" in html and html.count('class="card"') == 12 + sum(len(figures["mistakes"]) for figures in content["quality"].values())
     assert all(address.startswith("data:image/") for address in checked(html).loaded)
     assert "http" not in re.sub(r"base64,[^\"]*", "", html)
 
@@ -136,6 +138,29 @@ def test_recall_counts_frames_without_triplets(store: Path, tiny_world: Path, tm
     asked = [sum(item.num_points >= 10 for item in annotated_objects(frames[position], names)) for position in range(min(3, len(frames)))]
     assert content["quality"][STREETS]["any_name"]["recall"]["n"] == sum(asked) > asked[0]
     assert content["quality"][STREETS]["any_name"]["recall"]["share"] < 0.9 and "<h2>Triplets</h2>" not in (tmp_path / "report.html").read_text()
+
+
+def test_the_surest_wrong_texts_are_shown(tiny_world: Path, tmp_path: Path, concepts: list[tuple[str, ...]]) -> None:
+    """Every text is wrong; scores fall from triplet to triplet: the first two of each class are shown."""
+    frames = open_frames(ROOMS, tiny_world)
+    names = ObjectNames(frames.manifest, frames.variant_name)
+    wrong = []
+    with TripletWriter(tmp_path / "store", {"vocabulary": {"name": "v", "concepts": [list(words) for words in concepts]}}) as writer:
+        for position in range(3):
+            frame = frames[position]
+            true = true_triplets(frame, names, np.array(frames.variant.ours_from_files), concepts)
+            changed = [replace(item, text_id=len(concepts) - 1, score=0.9 - 0.01 * (len(wrong) + place)) for place, item in enumerate(true)]
+            wrong += [(concepts[item.text_id][-1], other.score) for item, other in zip(true, changed, strict=True)]
+            writer.add(FrameTriplets(ROOMS, frame.token, frame.scene, tuple(changed), Counter()))
+    content = write_proxy_report(tmp_path / "store", tiny_world, gallery=0)
+    found = content["quality"][ROOMS]["mistakes"]
+    assert len(found) > 2 and {item["text"] for item in found} == {"never seen"}
+    assert [item["score"] for item in found] == sorted((item["score"] for item in found), reverse=True)
+    assert max(Counter(item["annotated"] for item in found).values()) <= 2
+    assert found[0]["annotated"] == wrong[0][0] and found[0]["score"] == pytest.approx(wrong[0][1])
+    html = (tmp_path / "store" / "report.html").read_text()
+    assert html.count('class="card"') == len(found) and f"annotated: {found[0]['annotated']}" in html and found[0]["frame"] in html
+    checked(html)
 
 
 def test_without_a_data_root_and_without_the_data(store: Path, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from clip2x.evaluation import scene_page
-from clip2x.evaluation.scene_pictures import GROUND, WIDTH_PX, draw_above, perspective_camera, scene_picture, with_boxes
+from clip2x.evaluation.scene_pictures import GROUND, WIDTH_PX, _write_titles, draw_above, perspective_camera, scene_picture, with_boxes
 from clip2x.evaluation.scene_view import EDGES, SceneObject, SceneView, name_colours, owners
 from clip2x.geometry import project_points, transform_points
 from clip2x.types import Box3D, Camera
@@ -49,6 +49,18 @@ def test_the_most_frequent_names_get_the_first_colours_and_a_point_one_owner() -
     assert list(colours) == ["?", "b", "a"] and len(set(colours.values())) == 3
     view = SceneView("", "", np.zeros((30, 3), dtype=np.float32), (0.0, 1.0), tuple(objects))
     assert owners(view).tolist() == [1] * 5 + [0] * 5 + [-1] * 10 + [2, 2] + [-1] * 8
+
+
+def test_a_name_apart_from_its_box_is_joined_to_it() -> None:
+    """The second name finds its place taken and moves a line down: a line leads back to its corner, none where the name touches it."""
+    picture = Image.new("RGB", (300, 120))
+    first, second = item(1, "a", (0, 0, 0), np.arange(0)), item(2, "b", (0, 0, 0), np.arange(0))
+    anchors = [(first, (50, 20), (50, 20)), (second, (50, 20), (52, 4))]
+    _write_titles(ImageDraw.Draw(picture), anchors, {"a": (255, 0, 0), "b": (0, 255, 0)}, picture.size)
+    drawn = np.asarray(picture).astype(int)
+    red, green = ((drawn == colour).all(axis=-1) for colour in ([255, 0, 0], [0, 255, 0]))
+    assert green[4, 52] and green[5:20, 50:54].any(axis=1).all() and green[38:62, 45:].any()
+    assert not red[:19].any() and red[20:40].any()
 
 
 def test_edges_are_drawn_where_the_box_projects() -> None:

@@ -14,19 +14,25 @@ import torch
 from conftest import REPO, eval_arguments, points_arguments, pretrain_arguments
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_proxy_report import checked
 from triplet_runs import write_named_store
 
 from clip2x.cli import main
+from clip2x.data.modelnet import ModelNet
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint, save_depth_checkpoint
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
+from clip2x.evaluation.mistakes import read_pictures
+from clip2x.evaluation.proxy_pictures import data_address
+from clip2x.evaluation.training_curves import kept_curves
 from clip2x.modules.clip_pretraining import ClipPretraining
 from clip2x.stage_cli import run_stage, stage_folder
 from clip2x.types import CaptionedBatch
 
 CONTRACT = {"dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
             "majority", "interval", "prompts", "seed", "protocol", "gain", "step", "apart", "groups",
-            "by_range", "by_points", "none_of_these"}
+            "by_range", "by_points", "none_of_these", "mistakes"}
 WITHOUT_CHECKPOINT = ["CLIP depth views r=0.02", "CLIP depth views r=0.045", "PointCLIP projection", "PointCLIP V2 projection"]
 TESTED_HERE = {"pretrain_clip", "eval_zeroshot", "mini/eval_zeroshot"}
 TESTED_THERE = {"adapt", "mini/adapt", "tune_gdpa", "mini/tune_gdpa",  # test_adapter_sweep.py, test_gdpa_tuning.py
@@ -103,6 +109,26 @@ def test_eval_zeroshot_writes_the_contracted_results(tiny_world: Path, tiny_clip
     assert "not comparable with papers" in printed
     assert str(tmp_path / "results.json") in printed
     assert any(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_eval_zeroshot_shows_mistakes_and_the_training_of_its_clip(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    """Every mistake is a wrong answer of a sample that its id names; it has a picture, on the page and in TensorBoard."""
+    run_stage([*eval_arguments(tiny_world, tiny_clip, tmp_path), "--model.point_radius", "[0.045]", "--model.projections", "[]"])
+    (row,) = json.loads((tmp_path / "results.json").read_text())["results"]
+    data = ModelNet("modelnet10", root=tiny_world, variant="off", split="test")
+    assert row["mistakes"] and len(row["mistakes"]) <= round(20 * (1 - row["top1"]))
+    for mistake in row["mistakes"]:
+        entry = data.entries[mistake["index"]]
+        assert entry.key == mistake["id"] and data.class_names[entry.label] == mistake["is"] != mistake["called"]
+        assert mistake["probability"] >= mistake["probability_of_true"]
+    page, pictures = (tmp_path / "report.html").read_text(), read_pictures(tmp_path, row)
+    assert len(pictures) == len(row["mistakes"]) and page.count('class="mistake"') == len(pictures) and "no picture" not in page
+    assert set(checked(page).loaded) == {data_address(picture, "png") for picture in pictures.values()}
+    events = EventAccumulator(str(next(tmp_path.glob("events.out.tfevents.*"))))
+    events.Reload()
+    assert "mistakes/modelnet10-off-test/CLIP_depth_views_r=0.045" in events.Tags()["images"]
+    (training,) = kept_curves(tmp_path / "results.json")
+    assert training["title"] == "CLIP" and "val/top1" in training["curves"] and str(tiny_clip) in page
 
 
 def test_eval_zeroshot_reads_objects_and_scenes(tiny_world: Path, tiny_clip: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from conftest import points_arguments
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.nn import functional
 from triplet_runs import HELD_OUT, NAME, NAMES, SMALL, Runs, scalars, weights, write_named_store
@@ -20,6 +21,7 @@ from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.point_checkpoint import read_point_checkpoint
 from clip2x.errors import CheckpointMismatchError
 from clip2x.evaluation.class_embeddings import class_embeddings
+from clip2x.evaluation.proxy_pictures import LINE_PX, SIZE_PX
 from clip2x.losses import TripletLoss
 from clip2x.modules.triplet_pretraining import TripletPretraining
 from clip2x.proxies.vocabulary import load_vocabulary
@@ -74,6 +76,14 @@ def test_losses_rates_scales_and_accuracies_are_logged(trained: Path) -> None:
     assert any(tag.startswith("lr-") for tag in found) and len(found["train/loss"]) == 4 and len(found["val/top1"]) == 2
     assert found["select/class_mean"] == found["val/class_mean"]
     assert found["train/loss"] == pytest.approx([(text + image) / 2 for text, image in zip(found["train/text"], found["train/image"], strict=True)])
+
+
+def test_tensorboard_shows_triplets(trained: Path, named_store: Path) -> None:
+    """Text, crop and points of some triplets that are trained on, side by side."""
+    events = EventAccumulator(str(next(trained.glob("events.out.tfevents.*"))))
+    events.Reload()
+    (picture,) = events.Images(f"triplets/{named_store.name}: text, crop, points")
+    assert (picture.width, picture.height) == (8 * SIZE_PX, LINE_PX + 3 * SIZE_PX)
 
 
 def test_the_best_step_is_kept_by_the_class_mean_of_validation(trained: Path) -> None:

@@ -290,13 +290,15 @@ def test_fitting_learns_and_leaves_names_and_features_alone(settings: AdapterSet
     with torch.inference_mode():  # as in Lightning's test loop
         paths, labels, names = toy()
     kept = [tensor.clone() for tensor in (*paths, names)]
+    losses: list[float] = []
     with torch.inference_mode():
         model = fit_adapter(lambda: GatedFusion([3, 2], 6, settings), paths, labels, names, AdapterTraining(epochs=40, batch_size=8,
-                            learning_rate=1e-2), scale=10.0, seed=0)
+                            learning_rate=1e-2), scale=10.0, seed=0, losses=losses)
         scores = functional.normalize(model(paths), dim=-1) @ names.T
         untouched = functional.normalize(sum(map(mean_of_views, paths), torch.zeros(18, 6)), dim=-1) @ names.T
     assert (scores.argmax(dim=1) == labels).all() and (untouched.argmax(dim=1) == labels).float().mean() < 0.9
     assert not model.training and not any(weight.requires_grad for weight in model.parameters())
+    assert len(losses) == 40 and losses[-1] < 0.5 * losses[0]
     assert all(torch.equal(now, then) for now, then in zip((*paths, names), kept, strict=True))
 
 

@@ -125,7 +125,7 @@ def _problems(data: Any, name: str) -> Iterator[str]:
         data.verify()
     except Clip2xError as error:
         yield str(error)
-    for position in tqdm(range(len(data)), desc=name, unit="item", leave=False):
+    for position in tqdm(range(len(data)), desc=name, unit="item", leave=False, disable=None):
         try:
             item = data[position]
             if isinstance(data, FrameDataset):

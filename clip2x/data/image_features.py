@@ -81,7 +81,8 @@ def _encode_missing(pairs: ShapeNetPairs, encode: Encode, store: FeatureStore, c
         return 0
     reader = _read_ahead(lambda position: _pictures(pairs, position, done), [batch for part in batches for batch in part], num_threads)
     total, missing, num_encoded = sum(map(len, chunks)), sum(map(len, todo)), 0
-    with tqdm(total=total * pairs.views, initial=(total - missing) * pairs.views, desc="image features", unit="picture", disable=not show) as bar:
+    with tqdm(total=total * pairs.views, initial=(total - missing) * pairs.views, desc="image features", unit="picture",
+              disable=None if show else True) as bar:
         for part in batches:
             hashed: dict[str, str] = {}
             encoded: list[tuple[str, Tensor]] = []

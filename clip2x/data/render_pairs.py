@@ -242,7 +242,7 @@ def _link(source: str, target: Path) -> None:
 
 def _draw_all(job: _Job, models: Sequence[Model], report: RenderReport, workers: int, limit_s: float, failed_list: Path) -> None:
     """Draw models side by side; at the end, however it comes, write the list of those that failed or remove that of an earlier run."""
-    bar = tqdm(total=report.total - report.missing, initial=report.there, desc="render-pairs", unit="model", smoothing=0.05)
+    bar = tqdm(total=report.total - report.missing, initial=report.there, desc="render-pairs", unit="model", smoothing=0.05, disable=None)
     try:
         for model, outcome in each_result(partial(_draw_model, job), models, min(workers, len(models)), limit_s) if models else ():
             failed = outcome.reason if isinstance(outcome, Lost) else outcome.failed

@@ -130,6 +130,7 @@ class ClipTowers(nn.Module):
         self.model_id, self.precision, self.tag = model, precision, tag
         self.id = f"{model}/{tag}" if tag else f"{model}/sha256:{weights.sha256}" if weights else f"{model}/random:{seed}"
         self.weights_sha256 = None if weights is None else weights.sha256
+        self.file = None if tag or pretrained is None else str(pretrained)  # that the weights are from
         self.metadata: dict[str, Any] = {} if weights is None else weights.metadata
         words = self.metadata.get("words")
         self.trained_words = None if words is None else frozenset(str(word).lower() for word in words)

@@ -70,6 +70,33 @@ def long_tail(counts: Sequence[int], title: str, axis: str) -> str:
     return _figure(title, axis, [*_grid([(height_of(10**power), short_number(10**power)) for power in range(decades + 1)]), area, *_feet(labels)])
 
 
+def line_chart(curves: Mapping[str, Sequence[tuple[float | int, float]]], title: str, axis: str, vertical: str = "") -> str:
+    """Draw curves with a line and a name of their own each.
+
+    Args:
+        curves: Name -> (x, y) in ascending x; at most as many as the style sheet has lines (`l0` to `l8`).
+        title, axis: Of the chart and of x.
+        vertical: What y is, behind the title.
+    """
+    places = [point for curve in curves.values() for point in curve]
+    first, last = min(x for x, _ in places), max(x for x, _ in places)
+    low, high, ticks = ticks_between(min(y for _, y in places), max(y for _, y in places))
+
+    def across(x: float | int) -> float:
+        return LEFT + (x - first) / ((last - first) or 1) * (WIDTH - LEFT - RIGHT)
+
+    lines = []
+    for number, (name, curve) in enumerate(curves.items()):
+        path = "L".join(f"{across(x):.1f} {_down((y - low) / (high - low)):.1f}" for x, y in curve)
+        lines.append(f'<path class="line l{number}" d="M{path}{"h0" if len(curve) == 1 else ""}"><title>{text(name)}: {short_number(curve[-1][1])} '
+                     f"at {short_number(curve[-1][0])}</title></path>")
+    feet = [(across(x), short_number(round(x))) for x in np.linspace(first, last, 5 if last > first else 1).tolist()]
+    names = "".join(f'<span><svg viewBox="0 0 22 8" aria-hidden="true"><path class="line l{number}" d="M0 4H22"/></svg> {text(name)} '
+                    f"<b>{short_number(curve[-1][1])}</b></span>" for number, (name, curve) in enumerate(curves.items()))
+    grid = _grid([((tick - low) / (high - low), f"{tick:g}" if abs(tick) < 1000 else short_number(tick)) for tick in ticks])
+    return _figure(title + (f" ({vertical})" if vertical else ""), axis, [*grid, *lines, *_feet(feet)], f'<div class="names">{names}</div>')
+
+
 def interval_bar(share: float | None, interval: Sequence[float] | None) -> str:
     """Draw a share of 1 as a bar with its interval as a line."""
     if share is None or interval is None:
@@ -98,10 +125,22 @@ def nice_ticks(highest: float) -> tuple[float, list[float]]:
     return step * number, [step * count for count in range(number + 1)]
 
 
-def _figure(title: str, axis: str, parts: Sequence[str]) -> str:
+def ticks_between(low: float, high: float) -> tuple[float, float, list[float]]:
+    """Choose the ends of an axis that holds both bounds, and three to seven ticks on it."""
+    room = high - low
+    if room <= 1e-12 * max(abs(low), abs(high), 1e-30):
+        room = abs(high) or 1.0
+        low, high = low - room / 2, high + room / 2
+    power = 10.0 ** math.floor(math.log10(room / 3))
+    step = next(power * factor for factor in (1, 2, 5, 10) if room / (power * factor) <= 5)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return step * first, step * last, [float(f"{step * place:.10g}") for place in range(first, last + 1)]
+
+
+def _figure(title: str, axis: str, parts: Sequence[str], below: str = "") -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
     return (f'<figure class="chart"><figcaption>{text(title)}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(title)}">'
-            f'{"".join(parts)}<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{text(axis)}</text></svg></figure>')
+            f'{"".join(parts)}<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{text(axis)}</text></svg>{below}</figure>')
 
 
 def _grid(ticks: Sequence[tuple[float, str]]) -> list[str]:

@@ -37,11 +37,31 @@ class Card:
     side: bytes
 
 
-def page(content: Figures, cards: Sequence[Card]) -> str:
-    """Write the page of a report. Every text that comes from a file is escaped."""
-    sections = [_head(content), _agreement(content["quality"]), _classes(content["classes"]), _data_sets(content["data"]), _gallery(cards),
-                _origin(content["provenance"])]
+def page(content: Figures, cards: Sequence[Card], mistakes: Sequence[Card] = ()) -> str:
+    """Write the page of a report, with cards drawn from all triplets and those of its hardest mistakes. Texts that come from files are escaped."""
+    sections = [_head(content), _agreement(content["quality"]), _mistakes(mistakes), _classes(content["classes"]), _data_sets(content["data"]),
+                _gallery(cards), _origin(content["provenance"])]
     return document("Triplet proxies: quality", sections)
+
+
+def store_summary(content: Figures) -> str:
+    """Say the main figures of a store and of its data sets, for the page of all runs."""
+    store = content["store"]
+    lines = [[text(name), f'<span class="soft">not measured: {text(figures["skipped"])}</span>', "", ""] if "skipped" in figures else
+             [text(name), *map(_share, (figures["any_name"]["good"], figures["any_name"]["recall"], figures["labels"]))]
+             for name, figures in content["quality"].items()]
+    about = f"{store['num_triplets']:,} triplets of {store['num_frames']:,} frames{'' if store['complete'] else '; not finished'}"
+    measured = table(["data set", "matched proxies that are good", "objects found", "texts right"], lines) if lines else ""
+    return f'{"".join(map(note, _notes(content)))}<p>{about}, from <code>{text(store["folder"])}</code>.</p>{measured}'
+
+
+def _notes(content: Figures) -> list[str]:
+    notes = [] if content["store"]["complete"] else ["The store is still growing, or its collection was stopped: this is what is in it now."]
+    made_up = [name for name, data in content["data"].items() if data["files"] == "mini-world"]
+    if made_up:
+        notes.append(f"{', '.join(made_up)}: made-up scenes of the mini-world. The figures show that the pipeline works; they say nothing about "
+                     "real scans.")
+    return notes
 
 
 def _head(content: Figures) -> str:
@@ -50,12 +70,7 @@ def _head(content: Figures) -> str:
              (f"{store['num_frames']:,}", f"frames, {store['num_frames_without_triplets']:,} of them without a triplet"),
              (f"{sum(count > 0 for count in classes.values()):,}", f"of {len(classes):,} concepts have triplets"),
              (short_number(store["num_points"]), "points stored")]
-    notes = [] if store["complete"] else ["The store is still growing, or its collection was stopped: this is what is in it now."]
-    made_up = [name for name, data in content["data"].items() if data["files"] == "mini-world"]
-    if made_up:
-        notes.append(f"{', '.join(made_up)}: made-up scenes of the mini-world. The figures show that the pipeline works; they say nothing about "
-                     "real scans.")
-    return (f'<h1>Triplet proxies: quality</h1><p class="soft"><code>{text(store["folder"])}</code></p>{"".join(map(note, notes))}'
+    return (f'<h1>Triplet proxies: quality</h1><p class="soft"><code>{text(store["folder"])}</code></p>{"".join(map(note, _notes(content)))}'
             f"{tiles(counts)}")
 
 
@@ -144,6 +159,12 @@ def _data_sets(data: Figures) -> str:
         parts.append(f"<h3>{text(name)}</h3><p class=soft>{facts['frames']:,} frames, {facts['triplets']:,} triplets{pictures}</p>"
                      f'{bar_list([*rows, *last, ("triplets", facts["triplets"], "bar")])}<div class="charts">{"".join(charts)}</div>')
     return "".join(parts)
+
+
+def _mistakes(cards: Sequence[Card]) -> str:
+    return "" if not cards else (
+        "<h2>Hardest mistakes</h2><p>Texts that no annotated object bears out, the highest scores of the detector, at most two of an annotated "
+        f'class: the crop and the points from two sides.</p><div class="cards">{"".join(map(_card, cards))}</div>')
 
 
 def _gallery(cards: Sequence[Card]) -> str:

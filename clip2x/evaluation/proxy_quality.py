@@ -112,6 +112,16 @@ def match_proxies(frame: SceneFrame, candidates: Sequence[Candidate], names: Obj
     return FrameMatches(objects, matches)
 
 
+def judged_texts(found: FrameMatches, candidates: Sequence[Candidate]) -> list[tuple[int, AnnotatedObject, bool]]:
+    """Judge the texts of the proxies that surely show one object: place of the proxy, the object, whether a word of the text names it."""
+    judged = []
+    for place, (candidate, match) in enumerate(zip(candidates, found.matches["any_name"], strict=True)):
+        if match is not None and match.overlap >= LABEL_OVERLAP and match.inside >= LABEL_SHARE and candidate.words:
+            item = found.objects[match.row]
+            judged.append((place, item, bool(plain_words(candidate.words) & item.names)))
+    return judged
+
+
 class Shares:
     """Counts k of n by a key of several parts."""
 
@@ -190,13 +200,10 @@ class ProxyQuality:
         self.in_no_picture += sum(not item.rectangles for item in found.objects if is_asked_for(item, frame))
         for matching, own in self.matchings.items():
             self._count(own, frame, candidates, found.objects, found.matches[matching])
-        for candidate, match in zip(candidates, found.matches["any_name"], strict=True):
-            if match is not None and match.overlap >= LABEL_OVERLAP and match.inside >= LABEL_SHARE and candidate.words:
-                item = found.objects[match.row]
-                right = bool(plain_words(candidate.words) & item.names)
-                self.labels.add((item.name,), right)
-                self.words[item.name] = item.names
-                self.wrong[item.name, candidate.words[0]] += not right
+        for place, item, right in judged_texts(found, candidates):
+            self.labels.add((item.name,), right)
+            self.words[item.name] = item.names
+            self.wrong[item.name, candidates[place].words[0]] += not right
         return found
 
     @staticmethod

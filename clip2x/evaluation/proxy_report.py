@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -16,9 +17,10 @@ from clip2x.data.readers import open_frames
 from clip2x.data.triplets.store import TripletStore
 from clip2x.errors import BadFileError, Clip2xError, DataNotFoundError, InputError
 from clip2x.evaluation.annotated_objects import ObjectNames, turned_frame
+from clip2x.evaluation.mistakes import MOST, OF_CLASS
 from clip2x.evaluation.proxy_page import Card, page
 from clip2x.evaluation.proxy_pictures import point_views, thumbnail
-from clip2x.evaluation.proxy_quality import Candidate, FrameMatches, ProxyQuality
+from clip2x.evaluation.proxy_quality import Candidate, FrameMatches, ProxyQuality, judged_texts
 from clip2x.storage import atomic_path, check_writable
 
 RANGE_SAMPLES = 5000  # triplets of a data set whose points are read for the histogram of ranges; ours: seconds, not hours, for millions
@@ -65,8 +67,10 @@ def write_proxy_report(store_folder: Path, root: Path | None = None, output: Pat
     with atomic_path(output / "report.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     cards = [_card(store, position, verdicts.get(position, "")) for position in shown]
+    wrong = [_card(store, mistake["position"], f"annotated: {mistake['annotated']}") for figures in content["quality"].values()
+             for mistake in figures.get("mistakes", [])]
     with atomic_path(output / "report.html") as temporary:
-        temporary.write_text(page(content, cards), encoding="utf-8")
+        temporary.write_text(page(content, cards, wrong), encoding="utf-8")
     return content
 
 
@@ -163,7 +167,8 @@ def _quality(store: TripletStore, name: str, root: Path, limit: int, cache: Path
     words = concept_words(store.index.get("vocabulary") or {})
     quality = ProxyQuality(ObjectNames(frames.manifest, frames.variant_name), words)
     numbers = np.flatnonzero(store.frame_data == name).tolist()
-    unreadable = []
+    unreadable: list[str] = []
+    wrong: list[dict[str, Any]] = []
     for number in (numbers[place] for place in spread(len(numbers), limit)):
         stored = store.frame(number)
         try:
@@ -175,10 +180,25 @@ def _quality(store: TripletStore, name: str, root: Path, limit: int, cache: Path
         candidates = [Candidate(item.camera, item.box_px, words[item.text_id] if item.text_id < len(words) else (), item.points,
                                 whole=sweeps == 1 and len(item.points) < max_points) for item in stored.triplets]
         matches = quality.add(turned, candidates)
-        verdicts.update({position: _verdict(matches, place) for place, position in enumerate(store.positions_of(number)) if position in shown})
+        positions = list(store.positions_of(number))
+        wrong += [{"position": int(positions[place]), "annotated": item.name, "text": candidates[place].words[0],
+                   "score": float(store.scores[positions[place]]), "frame": stored.frame, "camera": candidates[place].camera}
+                  for place, item, right in judged_texts(matches, candidates) if not right]
+        verdicts.update({position: _verdict(matches, place) for place, position in enumerate(positions) if position in shown})
     if not quality.objects:
         return {"skipped": unreadable[0] if unreadable else "its frames have no annotated boxes."}
-    return {**quality.figures(), "frames_in_store": len(numbers), "unreadable": len(unreadable)}
+    return {**quality.figures(), "mistakes": _surest(wrong), "frames_in_store": len(numbers), "unreadable": len(unreadable)}
+
+
+def _surest(wrong: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take the wrong texts that the detector was surest of, few of an annotated class."""
+    of_class: Counter[str] = Counter()
+    chosen: list[dict[str, Any]] = []
+    for mistake in sorted(wrong, key=lambda mistake: (-mistake["score"], mistake["position"])):
+        of_class[mistake["annotated"]] += 1
+        if of_class[mistake["annotated"]] <= OF_CLASS and len(chosen) < MOST:
+            chosen.append(mistake)
+    return chosen
 
 
 def _verdict(matches: FrameMatches, place: int) -> str:

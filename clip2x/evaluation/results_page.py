@@ -1,64 +1,94 @@
-"""The page beside `results.json`: accuracies with intervals, classes, confusion, shots, published figures, where it all comes from."""
+"""The page beside `results.json`: accuracies with intervals and published figures, mistakes, shots, trainings, where it all comes from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from clip2x.evaluation.charts import interval_bar, text
+from clip2x.evaluation.charts import interval_bar, line_chart, text
+from clip2x.evaluation.method_page import method_details
 from clip2x.evaluation.metrics import effect_of
+from clip2x.evaluation.mistakes import read_pictures
 from clip2x.evaluation.page_parts import document, note, percent, table, tiles
+from clip2x.evaluation.proxy_page import store_summary
 from clip2x.evaluation.proxy_pictures import data_address
 from clip2x.evaluation.published import PUBLISHED
+from clip2x.evaluation.training_curves import MOST_LINES, curves_section, kept_curves
 from clip2x.storage import atomic_path
 
 PICTURES = ("accuracy_over_shots.png", "gates.png")  # of a run, shown on its page
-CELL_PX = 20  # of the confusion matrix
-MOST_CONFUSED = 8  # pairs of classes that are listed for a method
 Row = Mapping[str, Any]
+Clouds = Callable[[Row], Mapping[int, bytes]]
 
 
-def results_page(content: Mapping[str, Any], *, title: str, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
+def no_clouds(row: Row) -> Mapping[int, bytes]:
+    """Have no pictures of a row's mistakes."""
+    return {}
+
+
+def results_page(content: Mapping[str, Any], *, title: str, pictures: Sequence[tuple[str, bytes]] = (), clouds: Clouds = no_clouds,
+                 trainings: Sequence[Mapping[str, Any]] = ()) -> str:
     """Write the page of one run.
 
     Args:
         content: What `results.json` holds: `results`, `provenance`, of sweeps also `summary`.
         title: Of the page.
         pictures: Captions and PNG files that belong to the run.
+        clouds: Gives the pictures of a row's mistakes, see `mistakes.read_pictures`.
+        trainings: What `training_curves.json` holds.
     """
     rows, summary = list(content["results"]), content.get("summary")
-    shown = [row for row in rows if not row.get("shots")] if summary else rows
     sections = [_head(title, rows, content["provenance"]), *([_sweep(summary)] if summary else []), _differences(content.get("differences") or []),
                 _pictures(pictures)]
-    sections += [_data_set(name, list(group)) for name, group in groupby(shown, key=_name)]
-    return document(title, [*sections, _origin(rows, content["provenance"])])
+    sections += [_data_set(name, list(group), clouds) for name, group in groupby(detailed_rows(rows), key=_name)]
+    return document(title, [*sections, _adapters(rows), curves_section(trainings), _origin(rows, content["provenance"])])
 
 
-def overview_page(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+def detailed_rows(rows: Sequence[Row]) -> list[Row]:
+    """Choose the rows whose classes and mistakes are shown: all that took no shots, of the others those of the most shots and the first seed."""
+    chosen: list[Row] = []
+    for _, group in groupby(rows, key=_name):
+        own = list(group)
+        most = max((_many(row) for row in own), default=0)
+        first = next((row.get("seed") for row in own if row.get("shots") and _many(row) == most), None)
+        chosen += [row for row in own if not row.get("shots") or (_many(row) == most and row.get("seed") == first)]
+    return chosen
+
+
+def overview_page(runs: Sequence[tuple[str, Mapping[str, Any]]], collections: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> str:
     """Write one page for several runs: a table of class means for each, with a link to its own page.
 
     Args:
         runs: Address of the run's page relative to this one, and what its `results.json` holds.
+        collections: Likewise of triplet stores, and what `report.json` holds.
     """
     sections = ["<h1>All runs</h1>"]
     for address, content in runs:
         rows = content["results"]
-        head = f'<h2><a href="{text(address)}">{text(address.rpartition("/")[0] or address)}</a></h2>'
-        sections.append(head + _profile_note(rows) + (_sweep(content["summary"]) if content.get("summary") else _means(rows)))
-    if not runs:
+        shown = _sweep(content["summary"], heading=False) if content.get("summary") else _means(rows)
+        sections.append(_link(address) + _profile_note(rows) + shown)
+    sections += [_link(address) + store_summary(content) for address, content in collections]
+    if not runs and not collections:
         sections.append(note("There is no results.json here yet; run make eval-zeroshot, make few-shot or make adapt first."))
     return document("clip2x: all runs", sections)
 
 
+def _link(address: str) -> str:
+    return f'<h2><a href="{text(address)}">{text(address.rpartition("/")[0] or address)}</a></h2>'
+
+
 def write_results_page(file: Path, content: Mapping[str, Any]) -> Path:
-    """Write `report.html` beside a `results.json`, with the pictures that lie there."""
+    """Write `report.html` beside a `results.json`, with the pictures and the curves that lie there."""
     page, found = file.with_name("report.html"), [file.with_name(name) for name in PICTURES]
     pictures = [(picture.stem.replace("_", " "), picture.read_bytes()) for picture in found if picture.is_file()]
+    written = results_page(content, title=f"Results: {file.parent.name}", pictures=pictures, clouds=lambda row: read_pictures(file.parent, row),
+                           trainings=kept_curves(file))
     with atomic_path(page) as temporary:
-        temporary.write_text(results_page(content, title=f"Results: {file.parent.name}", pictures=pictures), encoding="utf-8")
+        temporary.write_text(written, encoding="utf-8")
     return page
 
 
@@ -80,10 +110,11 @@ def _means(rows: Sequence[Row]) -> str:
     """Lay out class means: a line per method, a column per data set."""
     sets, methods = list(dict.fromkeys(map(_name, rows))), list(dict.fromkeys(row["method"] for row in rows))
     found = {(row["method"], _name(row)): row["class_mean"] for row in rows}
-    return table(["class mean", *sets], [[text(method), *(percent(found.get((method, name))) for name in sets)] for method in methods])
+    heads = [name.replace("/", "/\u200b") for name in sets]  # a long name may be broken there
+    return table(["class mean", *heads], [[text(method), *(percent(found.get((method, name))) for name in sets)] for method in methods])
 
 
-def _sweep(summary: Sequence[Row]) -> str:
+def _sweep(summary: Sequence[Row], *, heading: bool = True) -> str:
     """Lay out class means over numbers of shots, with their spread over seeds."""
     parts = []
     for name, group in groupby(summary, key=_name):
@@ -95,7 +126,7 @@ def _sweep(summary: Sequence[Row]) -> str:
             cells = [_with_spread(own[0])] * len(shots) if 0 in own else [_with_spread(own.get(number)) for number in shots]
             lines.append([text(method), *cells])
         parts.append(f"<h3>{text(name)}</h3>" + table(["class mean over shots", *map(str, shots)], lines))
-    return f"<h2>Over the number of shots</h2>{''.join(parts)}"
+    return ("<h2>Over the number of shots</h2>" if heading else "") + "".join(parts)
 
 
 def _differences(found: Sequence[Row]) -> str:
@@ -128,17 +159,32 @@ def _pictures(pictures: Sequence[tuple[str, bytes]]) -> str:
     return f'<div class="sides">{shown}</div>' if shown else ""
 
 
-def _data_set(name: str, rows: Sequence[Row]) -> str:
+def _data_set(name: str, rows: Sequence[Row], clouds: Clouds) -> str:
     first = rows[0]
     about = (f'<p class="soft">{first["num_samples"]:,} objects, {first["num_classes"]} names; chance {percent(first["chance"])}, largest class '
              f'{percent(first["majority"])}; intervals: 95 %, by {text(first["interval"]["by"])}.</p>')
-    heads = ["method", "class mean", "", "95 %", "top-1", "", "95 %", "top-5", "gain in top-1"]
-    lines = [[text(row["method"]) + (" †" if row["protocol"].get("transductive") else ""), percent(row["class_mean"]),
-              interval_bar(row["class_mean"], row["interval"]["class_mean"]), _ends(row["interval"]["class_mean"]), percent(row["top1"]),
-              interval_bar(row["top1"], row["interval"]["top1"]), _ends(row["interval"]["top1"]), percent(row["top5"]), _gain(row["gain"])]
-             for row in rows]
-    details = "".join(_method(row) for row in rows)
+    heads = ["method", "class mean", "", "top-1", "", "top-5", "gain in top-1"]
+    lines = [[_title(row) + (" †" if row["protocol"].get("transductive") else ""), *_with_interval(row, "class_mean"), *_with_interval(row, "top1"),
+              percent(row["top5"]), _gain(row["gain"])] for row in rows]
+    best = max(rows, key=lambda row: float(row["class_mean"]))  # its classes and mistakes stand open
+    details = "".join(method_details(_title(row), row, clouds(row), opened=row is best) for row in rows)
     return f"<h2>{text(name)}</h2>{about}{table(heads, lines)}{_published(name, rows)}{details}"
+
+
+def _title(row: Row) -> str:
+    shots = row.get("shots")
+    return text(row["method"]) + (f' <span class="tag">{text("all labels" if isinstance(shots, str) else f"{shots} shots")}</span>' if shots else "")
+
+
+def _adapters(rows: Sequence[Row]) -> str:
+    """Draw how the adapters of the rows that are shown in detail were fitted."""
+    charts = []
+    for name, group in groupby(detailed_rows(rows), key=_name):
+        losses = {row["method"]: row["protocol"]["fit"]["loss"] for row in group if (row["protocol"].get("fit") or {}).get("loss")}
+        curves = {method: list(enumerate(loss, start=1)) for method, loss in list(losses.items())[:MOST_LINES]}
+        if curves:
+            charts.append(line_chart(curves, name, "epoch", "mean loss; scales differ between methods"))
+    return f'<h2>How the adapters were trained</h2><div class="charts">{"".join(charts)}</div>' if charts else ""
 
 
 def _published(name: str, rows: Sequence[Row]) -> str:
@@ -148,40 +194,6 @@ def _published(name: str, rows: Sequence[Row]) -> str:
         return ""
     lines = [[text(item.method), f"{item.top1:.1f} %", text(item.source)] for item in found]
     return "<h3>Published, top-1</h3>" + table(["method", "top-1", "source and protocol"], lines)
-
-
-def _method(row: Row) -> str:
-    """Fold away what one method does class by class."""
-    classes = [[text(label), interval_bar(share, (share, share)), percent(share)] for label, share in row["per_class"].items() if share is not None]
-    listed = table(["class", "", "accuracy"], classes)
-    return (f'<details><summary>{text(row["method"])}: classes and confusion</summary><div class="sides"><div>{listed}{_confused(row)}</div>'
-            f"{_confusion(row)}</div></details>")
-
-
-def _confused(row: Row) -> str:
-    names, matrix = list(row["per_class"]), row["confusion"]
-    pairs = sorted(((matrix[true][said], names[true], names[said]) for true in range(len(names)) for said in range(len(names))
-                    if true != said and matrix[true][said]), reverse=True)[:MOST_CONFUSED]
-    lines = [[text(true), text(said), str(number)] for number, true, said in pairs]
-    return "<p><b>Most often taken for another</b></p>" + table(["is", "is called", "objects"], lines) if lines else ""
-
-
-def _confusion(row: Row) -> str:
-    """Draw the matrix: rows are what objects are, columns what they are called; cells hold counts and are shaded by their share of the row."""
-    names, matrix, left = list(row["per_class"]), row["confusion"], 110
-    side = CELL_PX * len(names)
-    parts = [f'<svg viewBox="0 0 {left + side} {side + 16}" style="width:{left + side}px;max-width:100%" role="img" aria-label="confusion matrix">']
-    for line, (label, counts) in enumerate(zip(names, matrix, strict=True)):
-        down, total = CELL_PX * line, sum(counts) or 1
-        parts.append(f'<text x="{left - 4}" y="{down + 13}" text-anchor="end" font-size="11" fill="currentColor">{text(label[:17])}</text>')
-        for column, count in enumerate(counts):
-            if count:
-                across = left + CELL_PX * column
-                parts.append(f'<g><title>{text(label)} called {text(names[column])}: {count}</title><rect class="bar" x="{across}" y="{down}" '
-                             f'width="{CELL_PX}" height="{CELL_PX}" opacity="{0.1 + 0.6 * count / total:.2f}"/><text x="{across + CELL_PX / 2}" '
-                             f'y="{down + 13}" text-anchor="middle" font-size="9" fill="currentColor">{count}</text></g>')
-    frame = f'<rect x="{left}" y="0" width="{side}" height="{side}" class="grid"/></svg>'
-    return f'<div><p class="soft">Rows: what objects are. Columns, in the same order: what they are called.</p>{"".join(parts)}{frame}</div>'
 
 
 def _origin(rows: Sequence[Row], provenance: Mapping[str, Any]) -> str:
@@ -196,11 +208,20 @@ def _name(row: Row) -> str:
     return f"{row['dataset']}/{row['variant']}/{row['split']}"
 
 
-def _ends(interval: Sequence[float]) -> str:
-    return f'<span class="soft">{100 * interval[0]:.1f}-{100 * interval[1]:.1f}</span>'
+def _many(row: Row) -> float:
+    """Make numbers of shots comparable; the whole split is the most."""
+    shots = row.get("shots") or 0
+    return math.inf if isinstance(shots, str) else float(shots)
+
+
+def _with_interval(row: Row, metric: str) -> list[str]:
+    """Write an accuracy over its interval, and draw both."""
+    low, high = row["interval"][metric]
+    return [f'{percent(row[metric])}<br><span class="ends">{100 * low:.1f}-{100 * high:.1f}</span>', interval_bar(row[metric], (low, high))]
 
 
 def _gain(gain: Row | None) -> str:
     if gain is None:
         return ""
-    return f'{100 * gain["top1"]:+.1f} <span class="soft">over {text(gain["over"])} ({text(effect_of(dict(gain)))})</span>'
+    return (f'{100 * gain["top1"]:+.1f}<br><span class="ends">over {text(gain["over"])}'
+            f'{"" if effect_of(dict(gain)) == "gain" else f" ({text(effect_of(dict(gain)))})"}</span>')

@@ -16,6 +16,7 @@ from clip2x.evaluation.bootstrap import Resampling
 from clip2x.evaluation.breakdowns import breakdown, point_bins, range_bins
 from clip2x.evaluation.methods import Method, points_seen, sum_of_cosines
 from clip2x.evaluation.metrics import apart_metrics, classification_metrics, group_metrics, paired_gain
+from clip2x.evaluation.mistakes import hardest_mistakes
 from clip2x.evaluation.none_of_these import none_of_these
 from clip2x.evaluation.transduction import mined_frames
 
@@ -110,6 +111,8 @@ def rows_of_set(data: PointCloudDataset, scores: SetScores, methods: Sequence[Me
             "by_range": None if own.range_m is None else breakdown(right[name][named], own.labels, own.range_m, range_bins(data.variant.format)),
             "by_points": None if own.counted_points is None else breakdown(right[name][named], own.labels, own.counted_points.double(), point_bins()),
             "none_of_these": none_of_these(values[name][used[name]], scores.labels[used[name]], method.scale),
+            "mistakes": hardest_mistakes(values[name][named], own.labels, data.class_names, own.index, lambda index: data.entries[index].key,
+                                         method.scale),
             "prompts": list(dict.fromkeys(prompt for encoder in all_prompts for prompt in encoder)), "seed": data.seed,
             "protocol": {**said, **method.protocol, "num_points_of_encoder": points_seen(method, data.num_points),
                          "apart_from": apart_from if parted else None, "transductive": mined,

@@ -97,7 +97,7 @@ def _row(view: SceneView, place: int) -> str:
     item = view.objects[place]
     best, share = item.labels[0]
     name = best if item.named else f"? ({best})"
-    others = ", ".join(f"{other} {100 * probability:.0f} %" for other, probability in item.labels[1:])
+    others = ", ".join(f"{other} {100 * probability:.0f}\u00a0%" for other, probability in item.labels[1:])
     verdict = "" if item.truth is None else f"{item.truth} ✓" if item.right else item.truth if item.right is None else f"{item.truth} ✗"
     colour = "rgb({},{},{})".format(*name_colours(view.objects)[item.name])
     return (f'<tr data-object="{place}"><td><i style="background:{colour}"></i>{item.number}</td><td><button type="button">{text(name)}</button>'

@@ -28,6 +28,7 @@ GROUND: Colour = (20, 24, 31)  # the same dark ground as in the report on proxie
 TEXT: Colour = (232, 236, 241)
 SOFT: Colour = (154, 165, 177)
 FONT_PX = 15
+APART_PX = 4  # a name farther from its box than this is joined to it by a line
 NEAR = 0.2  # metres: edges of boxes are cut there
 AZIMUTH_DEG, ELEVATION_DEG, FIELD_DEG = 25.0, 35.0, 45.0  # of the view in perspective: from behind the sensor to the left, from above. Ours
 DARKEST, BRIGHTEST = 80.0, 180.0  # grey of low and high points
@@ -111,7 +112,8 @@ def draw_above(view: SceneView, colours: Colours) -> Image.Image:
     for item in view.objects:
         outline = to_pixels(item.corners[[0, 2, 6, 4]])
         pen.polygon([tuple(corner) for corner in outline.tolist()], outline=colours[item.name], width=2)
-        anchors.append((item, (float(outline[:, 0].max()), float(outline[:, 1].min()))))
+        x, y = outline[np.argmax(outline[:, 0] - outline[:, 1])].tolist()  # the corner that lies farthest to the upper right
+        anchors.append((item, (x, y), (x, y)))
     _write_titles(pen, anchors, colours, picture.size)
     origin = to_pixels(np.zeros((1, 3)))[0]
     seen = bool((origin > 0).all() and origin[0] < ABOVE_PX and origin[1] < height_px)
@@ -151,7 +153,7 @@ def draw_list(view: SceneView, colours: Colours, width_px: int, height_px: int) 
 def with_boxes(picture: Image.Image, camera: Camera, objects: Sequence[SceneObject], colours: Colours, title: str = "") -> Image.Image:
     """Draw the boxes of objects into a picture of a camera, the farthest first."""
     pen = ImageDraw.Draw(picture)
-    anchors: list[tuple[SceneObject, Place]] = []
+    anchors: list[tuple[SceneObject, Place, Place]] = []
     rectangles = project_boxes([item.box for item in objects], camera)
     for item, rectangle in sorted(zip(objects, rectangles, strict=True), key=lambda pair: -pair[0].range_m):
         if rectangle is None:
@@ -161,7 +163,8 @@ def with_boxes(picture: Image.Image, camera: Camera, objects: Sequence[SceneObje
             ends = _in_front(corners[first], corners[second])
             if ends is not None:
                 pen.line([tuple(end) for end in project_points(ends, camera.intrinsics)[0].tolist()], fill=colours[item.name], width=2)
-        anchors.append((item, (float(rectangle[0]), float(rectangle[1]) - FONT_PX - 5)))
+        left, top = float(rectangle[0]), float(rectangle[1])
+        anchors.append((item, (left, top - FONT_PX - 5), (left, top)))
     _write_titles(pen, anchors[::-1], colours, picture.size)
     if title:
         _text(pen, (6, picture.height - FONT_PX - 9), title, SOFT)
@@ -194,12 +197,19 @@ def _splat(pixels: NDArray[np.float64], colours: NDArray[np.uint8], width_px: in
     return Image.fromarray(canvas)
 
 
-def _write_titles(pen: ImageDraw.ImageDraw, anchors: Sequence[tuple[SceneObject, Place]], colours: Colours, size: tuple[int, int]) -> None:
-    """Write names beside boxes, the first ones first; where a name finds no room its number stands, or nothing."""
+def _write_titles(pen: ImageDraw.ImageDraw, anchors: Sequence[tuple[SceneObject, Place, Place]], colours: Colours, size: tuple[int, int]) -> None:
+    """Write names beside boxes, the first ones first; where a name finds no room its number stands, or nothing.
+
+    A name that stands apart from its box is joined to it by a line.
+
+    Args:
+        anchors: Of each object, the upper left corner of its name where there is room, and the corner of its box that the name belongs to.
+    """
     font = _font()
     taken: list[tuple[float, float, float, float]] = []
-    for item, (x, y) in anchors:
-        placed = False
+    placed: list[tuple[SceneObject, str, tuple[float, float, float, float], Place]] = []
+    for item, (x, y), tip in anchors:
+        found = False
         for words in (item.title, str(item.number)):
             wide = pen.textlength(words, font=font) + 6
             for shift_x, shift_y in ((0, 0), (0, FONT_PX + 5), (-wide, 0), (0, -FONT_PX - 5), (-wide, FONT_PX + 5), (-wide / 2, 2 * FONT_PX + 10)):
@@ -208,12 +218,18 @@ def _write_titles(pen: ImageDraw.ImageDraw, anchors: Sequence[tuple[SceneObject,
                 box = (left, top, left + wide, top + FONT_PX + 4)
                 if all(box[2] <= other[0] or other[2] <= box[0] or box[3] <= other[1] or other[3] <= box[1] for other in taken):
                     taken.append(box)
-                    pen.rectangle(box, fill=GROUND, outline=colours[item.name])
-                    pen.text((left + 3, top), words, fill=TEXT, font=font)
-                    placed = True
+                    placed.append((item, words, box, tip))
+                    found = True
                     break
-            if placed:
+            if found:
                 break
+    for item, _, box, tip in placed:
+        nearest = min(max(tip[0], box[0]), box[2]), min(max(tip[1], box[1]), box[3])
+        if math.dist(tip, nearest) > APART_PX:
+            pen.line([tip, nearest], fill=colours[item.name], width=1)
+    for item, words, box, _ in placed:
+        pen.rectangle(box, fill=GROUND, outline=colours[item.name])
+        pen.text((box[0] + 3, box[1]), words, fill=TEXT, font=font)
 
 
 def _text(pen: ImageDraw.ImageDraw, place: Place, words: str, colour: Colour) -> None:

@@ -63,7 +63,7 @@ def pointclip_training(epochs: int = 100) -> AdapterTraining:
 
 
 def fit_adapter(make: Callable[[], nn.Module], paths: Sequence[Float[Tensor, "..."]], labels: Int64[Tensor, " N"], names: Float[Tensor, "C E"],
-                training: AdapterTraining, *, scale: float, seed: int, normalise: bool = True) -> nn.Module:
+                training: AdapterTraining, *, scale: float, seed: int, normalise: bool = True, losses: list[float] | None = None) -> nn.Module:
     """Train an adapter so that its embeddings are near the names of their classes; a function of its arguments alone.
 
     Args:
@@ -75,6 +75,7 @@ def fit_adapter(make: Callable[[], nn.Module], paths: Sequence[Float[Tensor, "..
         scale: The CLIP's logit scale, used where the recipe states none.
         seed: Of initial weights, order and dropout.
         normalise: Whether embeddings are brought to unit length before they are compared.
+        losses: The mean loss of every epoch is put into it.
 
     Returns:
         The adapter in evaluation mode, on the device of `names`, after the last epoch: nothing is selected.
@@ -98,7 +99,8 @@ def fit_adapter(make: Callable[[], nn.Module], paths: Sequence[Float[Tensor, "..
         schedule = CosineAnnealingLR(optimizer, training.epochs * max(len(starts), 1)) if training.cosine else None
         order = torch.Generator().manual_seed(seed)
         loss = torch.zeros(())
-        for _ in range(training.epochs):
+        kept = torch.zeros(training.epochs, device=device)  # read at the end: a GPU need not be waited for in every step
+        for epoch in range(training.epochs):
             shuffled = torch.randperm(count, generator=order).to(device)
             for start in starts:
                 chosen = shuffled[start:start + training.batch_size]
@@ -108,9 +110,12 @@ def fit_adapter(make: Callable[[], nn.Module], paths: Sequence[Float[Tensor, "..
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+                kept[epoch] += loss.detach() / len(starts)
                 if schedule is not None:
                     schedule.step()
         if not bool(loss.isfinite()) or not all(bool(weight.isfinite().all()) for weight in model.parameters()):
             raise TrainingDivergedError(f"the adapter's loss is {float(loss.detach())} after {training.epochs} epochs; lower its learning_rate "
                                         f"({training.learning_rate:g}).")
+        if losses is not None:
+            losses += kept.tolist()
         return model.requires_grad_(False).eval()

@@ -25,7 +25,8 @@ from clip2x.evaluation.cache_model import ALPHA, ALPHAS, BETA, BETAS, fit_cache,
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.gates import draw_gates, mean_gates
 from clip2x.evaluation.linear_probe import FIXED_STRENGTH, STRENGTHS, fit_probe
-from clip2x.evaluation.methods import Method, protocol
+from clip2x.evaluation.methods import CLIP2, CLIP2POINT, Method, protocol
+from clip2x.evaluation.results_page import detailed_rows
 from clip2x.evaluation.view_features import ViewFeatureCache
 from clip2x.modules.adapter_fitting import AdapterTraining, fit_adapter, pointclip_training
 from clip2x.modules.shot_sweep import ZERO_SHOT, Draw, MeasuredSet, Scored, ShotSweep
@@ -139,8 +140,8 @@ class AdapterSweep(ShotSweep):
         cache = fit_cache(own, labels, scale * own @ names.T)
         return Scored(CACHE, cache.scores(others, scale * others @ names.T), {"alpha": cache.alpha, "beta": cache.beta, "chosen_by": cache.chosen_by})
 
-    def _trained(self, name: str, shots: dict[str, Tensor], measured: MeasuredSet, draw: Draw) -> nn.Module:
-        """Train one adapter on a draw."""
+    def _trained(self, name: str, shots: dict[str, Tensor], measured: MeasuredSet, draw: Draw, losses: list[float] | None = None) -> nn.Module:
+        """Train one adapter on a draw; `losses`: see `fit_adapter`."""
         paths, settings, recipe = self._plan(name, draw)
 
         def make() -> nn.Module:
@@ -151,19 +152,21 @@ class AdapterSweep(ShotSweep):
             return GatedFusion(views, self.towers.embed_dim, settings, start)
 
         return fit_adapter(make, [shots[path] for path in paths], draw.labels, measured.names[0].to(self.device), recipe,
-                           scale=self.clip.logit_scale, seed=draw.seed, normalise=settings is not None)
+                           scale=self.clip.logit_scale, seed=draw.seed, normalise=settings is not None, losses=losses)
 
     def _adapted(self, name: str, measured: MeasuredSet, shots: dict[str, Tensor], draw: Draw) -> Scored:
         """Train one adapter on a draw and score the test set with it."""
         paths, settings, recipe = self._plan(name, draw)
-        model, names = self._trained(name, shots, measured, draw), measured.names[0].to(self.device)
+        losses: list[float] = []
+        model, names = self._trained(name, shots, measured, draw, losses), measured.names[0].to(self.device)
         with torch.inference_mode(False), torch.no_grad():
             features = [measured.encoded[path].to(self.device) for path in paths]
             embeds = model(features)
             scores = (embeds if settings is None else functional.normalize(embeds, dim=-1)) @ names.T
             factor = self.clip.logit_scale if recipe.scale is None else recipe.scale
             fit = {"adapter": "PointCLIP's inter-view adapter" if settings is None else asdict(settings), "paths": list(paths), **asdict(recipe),
-                   "num_weights": sum(weight.numel() for weight in model.parameters()), "selected_on": "nothing: the last epoch"}
+                   "num_weights": sum(weight.numel() for weight in model.parameters()), "selected_on": "nothing: the last epoch",
+                   "loss": [float(f"{loss:.4g}") for loss in losses]}
             extra = {}
             if name in LEARNT_GATES:
                 weights = cast(GatedFusion, model).fused(features)[1].mean(dim=2).cpu()
@@ -237,6 +240,9 @@ class AdapterSweep(ShotSweep):
         return {name: None if file is None else {"sha256": file.sha256, "about": file.about}
                 for name, file in (("depth_checkpoint", self.depth), ("point_checkpoint", self.points))}
 
+    def _checkpoint_files(self) -> dict[str, str]:
+        return {CLIP2POINT: self.depth.path, **({} if self.points is None else {CLIP2: self.points.path})}
+
     def _mined(self) -> Any:
         return mined_by(self.depth, self.points, self.towers.paths)
 
@@ -250,6 +256,15 @@ class AdapterSweep(ShotSweep):
             name = f"{self._tag}/gate/{row['dataset']}-{row['variant']}-{row['split']}/{row['method'].replace(' ', '_')}/seed{row['seed']}"
             for logger in self.loggers:
                 logger.log_metrics({f"{name}/{path}": share for path, share in row["gate"]["mean"].items()}, step=row["shots"])
+        self._log_losses(detailed_rows(results))
         if isinstance(self.logger, TensorBoardLogger):
             self.logger.experiment.add_image(f"{self._tag}/gates", np.asarray(picture), dataformats="HWC")
         print(f"gates: {self.output / 'gates.png'}, adapter: {self.output / 'adapter.safetensors'}")
+
+    def _log_losses(self, rows: Sequence[Any]) -> None:
+        """Log the loss of every epoch of some rows' adapters, with the epoch as the step."""
+        for row in (row for row in rows if (row["protocol"]["fit"] or {}).get("loss")):
+            name = f"{self._tag}/loss/{row['dataset']}-{row['variant']}-{row['split']}/{row['method'].replace(' ', '_')}"
+            for epoch, loss in enumerate(row["protocol"]["fit"]["loss"], start=1):
+                for logger in self.loggers:
+                    logger.log_metrics({name: loss}, step=epoch)

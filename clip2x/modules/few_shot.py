@@ -83,6 +83,9 @@ class FewShotRecognition(ShotSweep):
         file = self.encoder.checkpoint
         return {"encoder_checkpoint": {"sha256": file.sha256, "about": file.about}}
 
+    def _checkpoint_files(self) -> dict[str, str]:
+        return {self.encoder.title: self.encoder.checkpoint.path}
+
     def _mined(self) -> Any:
         return self.encoder.method.mined
 

@@ -24,9 +24,11 @@ from clip2x.evaluation.class_embeddings import unknown_words
 from clip2x.evaluation.curves import draw_curves
 from clip2x.evaluation.methods import Method
 from clip2x.evaluation.metrics import merge_columns
-from clip2x.evaluation.results_page import write_results_page
+from clip2x.evaluation.mistakes import picture_sheet, read_pictures, write_pictures
+from clip2x.evaluation.results_page import detailed_rows, write_results_page
 from clip2x.evaluation.rows import Naming, SetScores, rows_of_set
 from clip2x.evaluation.shots_report import curves_of, differences, print_differences, print_few_shot, summaries
+from clip2x.evaluation.training_curves import write_curves
 from clip2x.evaluation.transduction import mined_frames
 from clip2x.provenance import commit, hardware, versions
 from clip2x.storage import atomic_path, check_writable, remove_stale
@@ -34,7 +36,7 @@ from clip2x.types import PointBatch
 
 SHOTS, SEEDS = (1, 2, 4, 8, 16), (0, 1, 2)  # shots: third party, the usual ones since CoOp (arXiv:2109.01134); seeds: ours
 ZERO_SHOT = "zero-shot"
-VERSION = 3  # part of the key of finished rows: raise it when a change alters them
+VERSION = 4  # part of the key of finished rows: raise it when a change alters them
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class ShotSweep(LightningModule):
     Shots come from the training split of each test set; nothing is chosen on a test set. Rows of a finished draw are kept in `output/finished` and
     used again where clouds, shots, seed and settings are the same, so that a run that was stopped goes on.
 
-    A kind of sweep gives `_encode`, `_names`, `_without_shots`, `_fitted`, `_method`, `_settings` and `_about_encoder`.
+    A kind of sweep gives `_encode`, `_names`, `_without_shots`, `_fitted`, `_method`, `_settings`, `_about_encoder` and
+    `_checkpoint_files`.
 
     Args:
         clip: The CLIP; it speaks the names.
@@ -174,6 +177,10 @@ class ShotSweep(LightningModule):
         """State the checkpoints for the provenance."""
         raise NotImplementedError
 
+    def _checkpoint_files(self) -> dict[str, str]:
+        """Name the checkpoints by title, for the curves of their trainings."""
+        raise NotImplementedError
+
     def _keep(self, measured: MeasuredSet, draw: Draw) -> None:
         """Write what is to stay of a draw besides its rows; called for finished draws too."""
 
@@ -230,6 +237,9 @@ class ShotSweep(LightningModule):
             draw = Draw(shots, seed, pool.clouds[chosen], pool.labels[chosen], pool.num_real[chosen], pool, chosen)
             rows += self._finished_or_new(measured, plain[0], draw, fixed)
             self._keep(measured, draw)
+        shown = {mistake["index"] for row in detailed_rows(rows) for mistake in row["mistakes"]}
+        clouds = {index: cloud.numpy() for index, cloud in zip(measured.columns["index"].tolist(), measured.clouds, strict=True) if index in shown}
+        write_pictures(self.output, detailed_rows(rows), clouds)
         return [{**row, "protocol": {**row["protocol"], "notes": [*measured.notes, *row["protocol"]["notes"]]}} for row in rows]
 
     def _measured(self, position: int) -> MeasuredSet:
@@ -312,9 +322,13 @@ class ShotSweep(LightningModule):
         with atomic_path(self.output / "accuracy_over_shots.png") as temporary:
             picture.save(temporary)
         self._draw(results)
+        write_curves(path, {"CLIP": self.clip.file, **self._checkpoint_files()})
         page = write_results_page(path, content)
         self._log(summary)
         if isinstance(self.logger, TensorBoardLogger):
+            for row in (row for row in detailed_rows(results) if row["mistakes"]):
+                name = f"{self._tag}/mistakes/{row['dataset']}-{row['variant']}-{row['split']}/{row['method'].replace(' ', '_')}"
+                self.logger.experiment.add_image(name, picture_sheet(row, read_pictures(self.output, row)), dataformats="HWC")
             self.logger.experiment.add_image(f"{self._tag}/accuracy_over_shots", np.asarray(picture), dataformats="HWC")
         print(f"results: {path}, page: {page}, curves: {self.output / 'accuracy_over_shots.png'}")
 

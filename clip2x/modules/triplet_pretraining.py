@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clip2x.data.entries import spread
+from clip2x.data.faults import REPORTED
+from clip2x.data.triplets.dataset import TripletProxies
 from clip2x.encoders.checkpoint_parts import describe_clip, require_layout, shapes_of
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import SampledViewEncoder, pool_view_features
@@ -21,6 +26,7 @@ from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
 from clip2x.evaluation.metrics import merge_parts
+from clip2x.evaluation.proxy_pictures import triplet_sheet
 from clip2x.losses import GlobalBatch, TripletLoss
 from clip2x.modules.ancestry import Parent
 from clip2x.modules.frozen_clip import FrozenClipTraining, Scores
@@ -33,6 +39,7 @@ from clip2x.provenance import commit
 from clip2x.types import PointBatch, TripletBatch
 
 MONITOR = "select/class_mean"
+SHOWN_TRIPLETS = 8  # of a store, in TensorBoard
 DEPTH_TEMPLATES = ("image of a {}",)  # official code of CLIP2Point
 EncoderFactory = Callable[[int], PointEncoder]
 
@@ -124,6 +131,7 @@ class TripletPretraining(FrozenClipTraining):
         if self._other is not None:
             self._other[1].to(self.device)  # Lightning does not see it
             self._other_texts = class_embeddings(self.clip, names, DEPTH_TEMPLATES, cache=cache).to(self.device)
+        self._log_triplets()
 
     def configure_optimizers(self) -> Any:
         """The optimizer on the encoder and the temperatures; warm-up and cosine in every step."""
@@ -214,6 +222,18 @@ class TripletPretraining(FrozenClipTraining):
         view, distance = self.point_encoder.draw_cameras(own * self.trainer.world_size, generator)
         rows = slice(rank * own, (rank + 1) * own)
         return self.point_encoder(clouds, (view[rows], distance[rows]))  # type: ignore[no-any-return]
+
+    def _log_triplets(self) -> None:
+        """Show some of the triplets that are trained on."""
+        if not (isinstance(self.logger, TensorBoardLogger) and self.trainer.is_global_zero):
+            return
+        train = self._data.train_set
+        for part in (part for part in getattr(train, "parts", (train,)) if isinstance(part, TripletProxies)):
+            shown = []
+            for place in spread(len(part), SHOWN_TRIPLETS):
+                with suppress(*REPORTED):  # training itself stops for it, or goes on where that was asked for
+                    shown.append((part.class_names[part.labels[place]], part.store[int(part.positions[place])]))
+            self.logger.experiment.add_image(f"triplets/{part.store.folder.name}: text, crop, points", triplet_sheet(shown), dataformats="HWC")
 
     def _whole(self, points: Tensor, images: Tensor | None, ids: Tensor, instances: Tensor) -> GlobalBatch | None:
         """Join the batches of all processes; texts are looked up by the joined ids."""

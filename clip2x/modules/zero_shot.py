@@ -19,12 +19,14 @@ from clip2x.encoders.point_checkpoint import read_point_checkpoint
 from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings, unknown_words
 from clip2x.evaluation.ladder import Ladder
-from clip2x.evaluation.methods import ADAPTED, WITH_PROXIES
+from clip2x.evaluation.methods import ADAPTED, CLIP2, CLIP2POINT, WITH_PROXIES
 from clip2x.evaluation.metrics import merge_columns, plain_name
+from clip2x.evaluation.mistakes import clouds_of, picture_sheet, read_pictures, write_pictures
 from clip2x.evaluation.report import print_results, write_results
 from clip2x.evaluation.results_page import write_results_page
 from clip2x.evaluation.rows import Naming, SetScores, rows_of_set
 from clip2x.evaluation.shared_objects import SharedObjects, joined
+from clip2x.evaluation.training_curves import write_curves
 from clip2x.modules.gathering import gathered_objects
 from clip2x.provenance import commit, hardware, versions
 from clip2x.storage import check_writable
@@ -129,7 +131,9 @@ class ZeroShotClassification(LightningModule):
             bad = gathered_objects(self, [self.trainer.datamodule.bad_indices(index)])  # type: ignore[attr-defined]
             parts = gathered_objects(self, self.parts.get(index, []))
             if self.trainer.is_global_zero:
-                results += self._rows(index, SetScores.of(merge_columns(parts)), unread=len(set().union(*bad)))
+                rows = self._rows(index, SetScores.of(merge_columns(parts)), unread=len(set().union(*bad)))
+                write_pictures(self.output, rows, clouds_of(self._data_sets()[index], rows))
+                results += rows
         if self.trainer.is_global_zero:
             self._publish(results)
 
@@ -179,12 +183,17 @@ class ZeroShotClassification(LightningModule):
             "not_evaluated": self._missing_sets(),
         }
         write_results(path, results, provenance)
+        write_curves(path, {"CLIP": self.clip.file, **{title: None if file is None else file.path for title, file in (
+            (CLIP2POINT, self.checkpoint), (WITH_PROXIES, self.tuned), (CLIP2, self.points), (ADAPTED, self.adapted))}})
         page = write_results_page(path, {"results": results, "provenance": provenance})
         for row in results:
             name = f"test/{row['dataset']}-{row['variant']}-{row['split']}/{row['method'].replace(' ', '_')}"
             scalars = {f"{name}/{metric}": row[metric] for metric in ("class_mean", "top1", "top5") if row[metric] is not None}
             for logger in self.loggers:
                 logger.log_metrics(scalars, step=0)
+            if isinstance(self.logger, TensorBoardLogger) and row["mistakes"]:
+                sheet = picture_sheet(row, read_pictures(self.output, row))
+                self.logger.experiment.add_image(f"mistakes/{name.removeprefix('test/')}", sheet, dataformats="HWC")
         note = "mini: small CLIP trained on generated pictures; these figures are not comparable with papers." if self.profile == "mini" else ""
         print_results(results, profile=self.profile, note=note)
         if self.checkpoint is not None and self.tuned is None:

@@ -145,7 +145,7 @@ def embed_proxies(folder: Path, encoder: CropEncoder, *, rank: int = 0, world_si
     computed = 0
     if rank == 0:
         remove_stale(Path(folder) / encoder.folder)
-    for name in tqdm(shards[rank::world_size], desc="embed-proxies", unit="shard", disable=rank > 0):
+    for name in tqdm(shards[rank::world_size], desc="embed-proxies", unit="shard", disable=True if rank > 0 else None):
         computed += encoder.embed_shard(Path(folder) / name)
     wait()
     if rank == 0:
