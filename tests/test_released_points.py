@@ -24,7 +24,7 @@ from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import read_clip_file, read_weights
 from clip2x.encoders.point_checkpoint import read_point_checkpoint
 from clip2x.encoders.points import build_point_encoder
-from clip2x.errors import BadFileError, CheckpointMismatchError, Clip2xError, InputError
+from clip2x.errors import BadFileError, CheckpointMismatchError, Clip2xError, DataNotFoundError, InputError
 from clip2x.evaluation.frozen_encoder import FrozenEncoder
 from clip2x.evaluation.ladder import Ladder
 from clip2x.geometry import unit_sphere
@@ -165,6 +165,17 @@ def test_slip_travels_inside_of_ulips_file(tiny_slip: State, tmp_path: Path) -> 
         assert torch.allclose(recognizer.towers.encode_image(pictures), features, atol=1e-5)
     assert torch.allclose(recognizer.embed(POINTS[:, :100]).norm(dim=-1), torch.ones(2))
     assert recognizer.classify(POINTS[:, :100], NAMES).sum() == pytest.approx(2)
+
+
+def test_a_file_without_slip_takes_it_from_another(tiny_slip: State, tmp_path: Path) -> None:
+    whole = files.save_ulip(tmp_path / "whole.pt", tiny_slip)
+    bare = files.save_ulip(tmp_path / "bare.pt", {name: value for name, value in tiny_slip.items() if name.split(".")[0] not in slip.PARTS})
+    with pytest.raises(DataNotFoundError, match="bare.pt needs the CLIP of its training, tests-slip .* which is not inside; give that file"):
+        clip2x.load(bare, "cpu")
+    recognizers = clip2x.load(whole, "cpu"), clip2x.load(bare, "cpu", clip=whole)
+    assert torch.equal(*(recognizer.classify(POINTS[:1, :50], NAMES) for recognizer in recognizers))
+    with pytest.raises(CheckpointMismatchError, match="has other weights"):
+        clip2x.load(whole, "cpu", clip=files.save_ulip(tmp_path / "other.pt", tiny_slip | {"logit_scale": torch.tensor(1.0)}))
 
 
 def test_the_real_slip_has_the_published_layout() -> None:

@@ -142,6 +142,7 @@ def _about(weights: ClipWeights, layout: str, described: Mapping[str, Any], embe
     model, tag = CLIPS[layout].get(embed_dim, (None, None))
     inside = model == slip.MODEL and slip.carries_slip(weights.state)
     colour = ["clouds have no colours here: all three channels are 0.4, as the official code has it for such clouds"] if described["colour"] else []
+    named = f"for embeddings of {embed_dim} the official code's is {model}" if model else "whoever evaluated it has stated which"
     scaled = ["the file states no scale: 100, CLIP's"] if scale is None else []
     return {
         "stage": "pretrain_points", "model": model, "clip": _clip_name(model, tag, embed_dim), "clip_pretrained": tag,
@@ -152,8 +153,7 @@ def _about(weights: ClipWeights, layout: str, described: Mapping[str, Any], embe
         "encoder": {**described, "num_points": num_points, "up": "y", "channels": ["x", "y", "z"]},
         "scale": CLIP_SCALE if scale is None else scale, "ensemble": None, "templates": TEMPLATES, "mean_text": None, "class_names": [],
         "unseen_names": [], "mined": {}, "seed": None, "commit": None, "precision": "fp32", "steps": None, "val_top1": None,
-        "notes": [f"{layout}'s released layout; the file names no CLIP: it is the official code's for embeddings of {embed_dim}", *notes, *colour,
-                  *scaled],
+        "notes": [f"{layout}'s released layout; the file names no CLIP: {named}", *notes, *colour, *scaled],
     }
 
 
