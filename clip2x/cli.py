@@ -155,11 +155,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_recognizer_options(parser: argparse.ArgumentParser) -> None:
     """Add what `_recognizer` reads."""
     parser.add_argument("--checkpoint", type=Path, help="depth_encoder.safetensors, point_encoder.safetensors, adapter.safetensors, a .ckpt, "
-                        f"CLIP2Point's best_eval.pth, a small CLIP; default: the first that is there below --runs of {', '.join(CHECKPOINTS)}")
+                        "CLIP2Point's best_eval.pth, a Point-BERT of ULIP or OpenShape, a small CLIP; default: the "
+                        f"first that is there below --runs of {', '.join(CHECKPOINTS)}")
     parser.add_argument("--method", choices=("depth", "points", "ensemble"), help="instead of --checkpoint: the depth or the point encoder below "
                         "--runs, or the sum of both")
     parser.add_argument("--runs", type=Path, default=RUNS, help=f"where make has put checkpoints; default {RUNS}")
-    parser.add_argument("--clip", metavar="MODEL", help="instead of --checkpoint: an open_clip model, e.g. ViT-B-32-quickgelu")
+    parser.add_argument("--clip", metavar="MODEL", help="instead of --checkpoint: an open_clip model, e.g. ViT-B-32-quickgelu; beside it: the CLIP "
+                        "of a Point-BERT of ULIP or OpenShape, where it is none of their code's")
     parser.add_argument("--pretrained", metavar="TAG_OR_FILE", help="weights for --clip, e.g. openai; or the CLIP that a --checkpoint needs")
     parser.add_argument("--ensemble", action="store_true", help="add the cosines of the tuned encoder and of its CLIP, as fitted in pre-training")
     parser.add_argument("--trust-torchscript", action="store_true", help="read TorchScript files other than OpenAI's; they can run code")
@@ -177,14 +179,15 @@ def _recognizer(options: argparse.Namespace) -> tuple[Recognizer, Path | None]:
     """Build what the options ask for; the checkpoint is the one named, else the first default one that is there, which is said on stderr."""
     from clip2x.predict import from_clip, load, load_sum
 
-    if sum(map(bool, (options.checkpoint, options.method, options.clip))) > 1 or (options.clip and not options.pretrained):
+    named = sum(map(bool, (options.method, options.checkpoint or options.clip)))  # --clip beside --checkpoint says which CLIP a file of others needs
+    if named > 1 or (options.clip and not options.pretrained):
         raise InputError("give one of --checkpoint FILE, --method NAME, and --clip MODEL with --pretrained TAG_OR_FILE.")
     if options.pretrained and not (options.clip or options.checkpoint or options.method):
         raise InputError("--pretrained belongs to a model or an encoder; give --clip MODEL, --checkpoint FILE or --method NAME too.")
-    if options.ensemble and (options.clip or options.method in ("points", "ensemble")):
+    if options.ensemble and ((options.clip and not options.checkpoint) or options.method in ("points", "ensemble")):
         raise InputError("--ensemble adds a tuned depth encoder to its CLIP; give --checkpoint FILE or --method depth.")
     settings = {"clip": options.pretrained, "trust_torchscript": options.trust_torchscript}
-    if options.clip:
+    if options.clip and not options.checkpoint:
         return from_clip(options.clip, options.pretrained, trust_torchscript=options.trust_torchscript), None
     places = {name: options.runs / place for name, place in CHECKPOINTS.items()}
     if options.method:
@@ -200,7 +203,7 @@ def _recognizer(options: argparse.Namespace) -> tuple[Recognizer, Path | None]:
                                 "`make pretrain-depth`, or give --checkpoint FILE, or --clip MODEL --pretrained openai.")
     if not options.checkpoint:
         print(f"note: using {checkpoint}", file=sys.stderr)
-    recognizer = load(checkpoint, ensemble=options.ensemble, **settings)
+    recognizer = load(checkpoint, ensemble=options.ensemble, clip_model=options.clip, **settings)
     if recognizer.supervised:
         print(f"note: {checkpoint} is an adapter, trained on labels of {recognizer.supervised}; it is no zero-shot recogniser.", file=sys.stderr)
     return recognizer, checkpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from clip2x.encoders.clip_files import ClipWeights, read_weights
 from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, as_depth_checkpoint, depth_encoder_of
 from clip2x.encoders.dual import AdaptedEncoder
-from clip2x.encoders.point_checkpoint import STAGE as POINT_STAGE
-from clip2x.encoders.point_checkpoint import PointCheckpoint, as_point_checkpoint, point_encoder_of, read_point_checkpoint
+from clip2x.encoders.point_checkpoint import PointCheckpoint, as_point_checkpoint, is_point_checkpoint, point_encoder_of, read_point_checkpoint
 from clip2x.encoders.points import PointEncoder
+from clip2x.encoders.released_points import is_released
 from clip2x.errors import CheckpointMismatchError, DataNotFoundError, InputError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings, unknown_words
 from clip2x.geometry import thin_out, unit_sphere
@@ -195,14 +196,16 @@ def load_sum(points: str | Path, depth: str | Path, device: torch.device | str |
 
 
 def load(checkpoint: str | Path, device: torch.device | str | None = None, clip: str | Path | None = None, *, ensemble: bool = False,
-         trust_torchscript: bool = False) -> Recognizer:
-    """Build a recogniser from a checkpoint that describes itself, see `docs/checkpoints.md`.
+         trust_torchscript: bool = False, clip_model: str | None = None) -> Recognizer:
+    """Build a recogniser from a checkpoint that describes itself or has a known layout, see `docs/checkpoints.md`.
 
     Args:
         checkpoint: Of `make pretrain-depth`, `make pretrain-points` or `make adapt` (safetensors or `.ckpt`), CLIP2Point's released
-            `best_eval.pth`, or a small CLIP of `make pretrain-clip`.
+            `best_eval.pth`, ULIP's, ULIP-2's or OpenShape's released Point-BERT, or a small CLIP of `make pretrain-clip`.
         device: Default: CUDA where there is one.
         clip: Tag or weight file of the CLIP that the checkpoint was trained with. None takes the one inside, else the tag that it states.
+        clip_model: open_clip's id of that CLIP, in the place of the one that ULIP's and OpenShape's code took. Needs `clip`; other checkpoints say
+            themselves which it is.
         ensemble: Sum the cosines of the tuned tower and of the CLIP's own, with the factors that the checkpoint states.
         trust_torchscript: Read `clip` although it is a TorchScript archive that is none of OpenAI's; it can run code.
 
@@ -210,20 +213,27 @@ def load(checkpoint: str | Path, device: torch.device | str | None = None, clip:
         DataNotFoundError: If there is no such file, or its CLIP is not at hand.
         BadFileError: If it is damaged.
         CheckpointMismatchError: If it does not say what it is, or the CLIP is another; plain CLIP weights need `from_clip` and a model id.
-        InputError: If `clip` or `ensemble` is asked of a checkpoint that is a CLIP itself, or `ensemble` of anything but a depth encoder.
+        InputError: If `clip` or `ensemble` is asked of a checkpoint that is a CLIP itself, `ensemble` of anything but a depth encoder, or
+            `clip_model` of anything but a point encoder that others released.
     """
     weights = read_weights(checkpoint)
     metadata = weights.metadata
+    if clip_model is not None and (clip is None or not is_released(weights)):
+        raise InputError(f"a CLIP's model is stated for the point encoders of ULIP and OpenShape only, with its weights; {checkpoint} "
+                         + ("says itself which CLIP it needs." if clip is not None else "needs --pretrained TAG_OR_FILE (clip=) too."))
     if metadata.get("stage", "pretrain_clip") == "pretrain_clip" and "model" in metadata and isinstance(metadata.get("encoder"), dict):
         if clip is not None or ensemble:
             raise InputError(f"{checkpoint} is a CLIP itself, with no tuned tower to add to another; leave the other CLIP and the ensemble out.")
         return _from_small_clip(weights, checkpoint, device)
     source = None if clip is None else str(clip)
-    if metadata.get("stage") == POINT_STAGE:
+    if is_point_checkpoint(weights):
         if ensemble:
             raise InputError(f"{checkpoint} is a point encoder, and has no second tower to add; its sum with CLIP2Point's is --method ensemble "
                              "(clip2x.predict.load_sum).")
-        return _of_points(as_point_checkpoint(weights, checkpoint), source, device, trust_torchscript)
+        stored_points = as_point_checkpoint(weights, checkpoint)
+        if clip_model is not None:
+            stored_points = replace(stored_points, about=stored_points.about | {"model": clip_model, "clip_pretrained": None, "image_size": None})
+        return _of_points(stored_points, source, device, trust_torchscript)
     if metadata.get("stage") == ADAPTER_STAGE:
         if ensemble:
             raise InputError(f"{checkpoint} is an adapter, which joins both towers already; leave the ensemble out.")
@@ -274,6 +284,9 @@ def _clip_of(stored: DepthCheckpoint | PointCheckpoint | AdapterCheckpoint, clip
     """Find the CLIP of a checkpoint: the one given, else the one inside, else the stated tag."""
     about = stored.about
     needs = f"{stored.path} needs the CLIP of its training, {about['clip']} (clip=TAG_OR_FILE, --pretrained TAG_OR_FILE)"
+    if about["model"] is None:
+        raise CheckpointMismatchError(f"{stored.path} needs a CLIP {about['clip']}; state it: --clip MODEL --pretrained TAG_OR_FILE "
+                                      "(clip_model=, clip=).")
     source = clip or (stored.path if stored.carries_clip else require_tag(stored.path, about))
     if source is None:
         raise DataNotFoundError(f"{needs}: it came from a file, which is not inside; give that file.")

@@ -190,7 +190,7 @@ def test_input_that_cannot_be_used(kind: str, points: Tensor, mask: Tensor | Non
      r"num_centres must not grow, got \[4, 8\]"),
     ({"kind": "pointnet2", "levels": [{"scales": []}]}, "this pointnet2 cannot be built of levels: 'num_centres'"),
     ({"kind": "point_transformer", "depht": 3}, "this point_transformer cannot be built of depht: .*depht"),
-    ({"kind": "voxels"}, "point encoders are point_transformer or pointnet2, got kind 'voxels'"),
+    ({"kind": "voxels"}, "point encoders are point_transformer, pointnet2, .*, got kind 'voxels'"),
     ({}, "got kind None"),
 ])
 def test_descriptions_that_cannot_be_built(described: dict[str, Any], message: str) -> None:

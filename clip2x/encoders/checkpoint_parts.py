@@ -10,7 +10,7 @@ import open_clip
 from torch import Tensor
 
 from clip2x.encoders.clip import ClipTowers, uses_quick_gelu
-from clip2x.encoders.clip_reference import REFERENCE_TOLERANCE, check_reference_cosines
+from clip2x.encoders.clip_reference import REFERENCE_MODEL, REFERENCE_TOLERANCE, check_reference_cosines
 from clip2x.errors import CheckpointMismatchError
 from clip2x.untrusted import bare, excerpt
 
@@ -76,7 +76,8 @@ def carried_clip(clip: ClipTowers) -> dict[str, Tensor]:
     return state | {f"clip.{name}": tensor for name, tensor in clip.text_tower.state_dict().items()}
 
 
-def require_clip(path: str, about: Mapping[str, Any], clip: ClipTowers, frozen_projection: Tensor | None = None) -> None:
+def require_clip(path: str, about: Mapping[str, Any], clip: ClipTowers, frozen_projection: Tensor | None = None, *,
+                 said_by_file: bool = True) -> None:
     """Compare model, sizes, then weights: by file hash where both are known, else by content, since archives and plain files can be equal.
 
     Args:
@@ -84,25 +85,35 @@ def require_clip(path: str, about: Mapping[str, Any], clip: ClipTowers, frozen_p
         about: What it says of itself.
         clip: The CLIP that is to be used with it.
         frozen_projection: See `DepthCheckpoint`.
+        said_by_file: The file itself says which CLIP that is. False: others' code does, so that only another model, size or tag is known to be wrong.
 
     Raises:
         CheckpointMismatchError: If the CLIP is not the one of the training.
     """
     needs = f"{path}: was trained with the CLIP {about['clip']}"
     activation = {True: "QuickGELU", False: "GELU"}
-    if clip.model_id != about["model"]:
+    if clip.model_id != (about["model"] or clip.model_id):
         raise CheckpointMismatchError(f"{needs} ({activation[uses_quick_gelu(about['model'])]}), the one given is {clip.model_id} "
                                       f"({activation[uses_quick_gelu(clip.model_id)]}); give {about['model']}.")
     for what in ("embed_dim", "image_size"):
-        if getattr(clip, what) != about[what]:
+        if about[what] is not None and getattr(clip, what) != about[what]:
             raise CheckpointMismatchError(f"{needs} ({what} {about[what]}), the one given has {what} {getattr(clip, what)}; give that CLIP.")
-    if about["clip_content_sha256"] is None:
+    if not said_by_file and about["clip_sha256"] is None:
+        same = _has_tag(clip, about)
+    elif said_by_file and about["clip_content_sha256"] is None:
         same = _is_openai(clip, frozen_projection)
     else:
         same_file = clip.weights_sha256 is not None and clip.weights_sha256 == about["clip_sha256"]
         same = same_file or clip.content_sha256 == about["clip_content_sha256"]
     if not same:
         raise CheckpointMismatchError(f"{needs}, the one given, {clip.id}, has other weights; give that CLIP's tag or weight file.")
+
+
+def _has_tag(clip: ClipTowers, about: Mapping[str, Any]) -> bool:
+    """Compare a CLIP with a tag; of weights from a file nothing can be said, but for OpenAI's ViT-B/32."""
+    if f"{about['model']}/{about['clip_pretrained']}" == f"{REFERENCE_MODEL}/openai":
+        return _is_openai(clip, None)
+    return about["clip_pretrained"] is None or clip.tag in (None, about["clip_pretrained"])
 
 
 def _is_openai(clip: ClipTowers, frozen_projection: Tensor | None) -> bool:

@@ -12,8 +12,9 @@ import json
 import pickle
 import struct
 import zipfile
+from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ import open_clip
 import torch
 from torch import Tensor
 
+from clip2x.encoders import slip
 from clip2x.errors import BadFileError, CheckpointMismatchError, DataNotFoundError
 from clip2x.storage import sha256_of_file
 from clip2x.tensor_files import read_tensors, save_tensors
@@ -52,12 +54,14 @@ class ClipWeights:
     sha256: of the whole file, lower-case hexadecimal; of a CLIP that a checkpoint carries, that of the CLIP's own file.
     openai_layout: the file is an archive of OpenAI's or carries its extra keys, so it was trained with QuickGELU.
     metadata: what our own files say of themselves (`words`, `model`, `seed`, ...); empty for others.
+    logit_scale: the factor on cosines where a file keeps it beside its weights, as OpenShape's do; None for others.
     """
 
     state: dict[str, Tensor]
     sha256: str
     openai_layout: bool
     metadata: dict[str, Any] = field(default_factory=dict)
+    logit_scale: float | None = None
 
 
 def openai_files() -> dict[str, str]:
@@ -88,6 +92,8 @@ def read_clip_file(path: str | Path, *, trust_torchscript: bool = False) -> Clip
     """
     weights = read_weights(path, trust_torchscript=trust_torchscript)
     weights = _carried_clip(weights, path) if "clip_metadata" in weights.metadata else weights
+    if not weights.metadata and slip.carries_slip(weights.state):
+        weights = replace(weights, state=slip.slip_state(weights.state), metadata={"mean": list(slip.MEAN), "std": list(slip.STD)})
     _require_clip_metadata(weights.metadata, path)
     return weights
 
@@ -98,14 +104,15 @@ def read_weights(path: str | Path, *, trust_torchscript: bool = False) -> ClipWe
     kind = _file_kind(path)
     digest = sha256_of_file(path)
     metadata: dict[str, Any] = {}
+    scale = None
     if kind == "safetensors":
         state, metadata = _read_safetensors(path)
     elif kind == "torchscript":
         state = _read_torchscript(path, trust_torchscript)
     else:
-        state, metadata = _read_pickle(path)
+        state, metadata, scale = _read_pickle(path)
     openai_layout = kind == "torchscript" or any(mark in state for mark in OPENAI_MARKS)
-    return ClipWeights(_clean(state, path), digest, openai_layout, metadata)
+    return ClipWeights(_clean(state, path), digest, openai_layout, metadata, scale)
 
 
 def save_clip_file(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -233,9 +240,10 @@ def _read_torchscript(path: Path, trusted: bool) -> dict[str, Any]:
     return {name: tensor.detach() for name, tensor in module.state_dict().items()}
 
 
-def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any], float | None]:
     try:
-        with path.open("rb") as stream:  # given a name, PyTorch reads what looks like safetensors by another library
+        # given a name, PyTorch reads what looks like safetensors by another library; Namespace: plain values under names, as ULIP's files keep
+        with path.open("rb") as stream, torch.serialization.safe_globals([Namespace]):
             content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BadFileError(f"{path}: holds more than weights, or is damaged; only tensors and plain values are read (weights_only). "
@@ -243,11 +251,22 @@ def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except BROKEN_PICKLE as error:
         raise BadFileError(f"{path}: truncated or damaged ({_line(error)}); copy or download it again.") from error
     metadata = content.get(METADATA_KEY) if isinstance(content, dict) else None
+    scale = _scale_beside(content)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise BadFileError(f"{path}: holds a {type(content).__name__}, not a state dict; save model.state_dict().")
-    return dict(content), metadata if isinstance(metadata, dict) else {}
+    return dict(content), metadata if isinstance(metadata, dict) else {}, scale
+
+
+def _scale_beside(content: Any) -> float | None:
+    """Find the scale in a training checkpoint: `logit_scale`, a state dict with one number, the logarithm, as OpenShape's code writes it."""
+    beside = content.get("logit_scale") if isinstance(content, dict) and "state_dict" in content else None
+    tensors = list(beside.values()) if isinstance(beside, dict) else []
+    if len(tensors) != 1 or not isinstance(tensors[0], Tensor) or tensors[0].numel() != 1 or not tensors[0].is_floating_point():
+        return None
+    scale = float(tensors[0].float().exp())
+    return scale if 0 < scale < 1e6 else None
 
 
 def _carried_clip(weights: ClipWeights, path: str | Path) -> ClipWeights:

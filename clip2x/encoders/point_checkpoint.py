@@ -1,4 +1,4 @@
-"""Point encoders as files that describe themselves: those that `pretrain-points` writes."""
+"""Point encoders as files: those that `pretrain-points` writes, which describe themselves, and those that others released."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from clip2x.encoders.checkpoint_parts import CLIP_KEYS, carried_clip, describe_c
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import ClipWeights, read_weights, save_clip_file
 from clip2x.encoders.points import PointEncoder, build_point_encoder
+from clip2x.encoders.released_points import is_released, read_released
 from clip2x.errors import CheckpointMismatchError, InputError
 from clip2x.untrusted import bare, excerpt
 
@@ -31,6 +32,7 @@ class PointCheckpoint:
 
     encoder_state: its weights. about: see `docs/checkpoints.md`. sha256, path: of the file.
     carries_clip: the CLIP travels inside, so `ClipTowers(about["model"], path)` is the frozen CLIP of the training.
+    method: whose encoder it is, as tables name it.
     """
 
     encoder_state: dict[str, Tensor]
@@ -38,6 +40,12 @@ class PointCheckpoint:
     sha256: str
     path: str
     carries_clip: bool = False
+    method: str = "CLIP2"
+
+    @property
+    def is_released(self) -> bool:
+        """Tell whether others released the file, so that what `about` says of it comes from their code."""
+        return self.method != "CLIP2"
 
 
 def save_point_checkpoint(path: str | Path, encoder: PointEncoder, clip: ClipTowers, about: Mapping[str, Any]) -> None:
@@ -58,7 +66,7 @@ def save_point_checkpoint(path: str | Path, encoder: PointEncoder, clip: ClipTow
 
 
 def read_point_checkpoint(path: str | Path) -> PointCheckpoint:
-    """Read `point_encoder.safetensors` or a Lightning checkpoint of pretrain_points; nothing that stands in a file is run.
+    """Read `point_encoder.safetensors`, a Lightning checkpoint of pretrain_points, or ULIP's or OpenShape's Point-BERT; nothing in a file is run.
 
     Raises:
         DataNotFoundError: If there is no file.
@@ -68,6 +76,11 @@ def read_point_checkpoint(path: str | Path) -> PointCheckpoint:
     return as_point_checkpoint(read_weights(path), path)
 
 
+def is_point_checkpoint(weights: ClipWeights) -> bool:
+    """Tell whether what `read_weights` found is a point encoder, ours or of a released layout."""
+    return weights.metadata.get("stage") == STAGE or is_released(weights)
+
+
 def as_point_checkpoint(weights: ClipWeights, path: str | Path) -> PointCheckpoint:
     """Make a point checkpoint of what `read_weights` found in a file.
 
@@ -75,6 +88,9 @@ def as_point_checkpoint(weights: ClipWeights, path: str | Path) -> PointCheckpoi
         CheckpointMismatchError: If it is none.
     """
     about = weights.metadata
+    if is_released(weights):
+        found = read_released(weights, path)
+        return PointCheckpoint(found.encoder_state, found.about, weights.sha256, str(path), found.carries_clip, found.method)
     if (stage := about.get("stage")) != STAGE:
         raise CheckpointMismatchError(f"{path}: {f'was written by stage {bare(stage)}' if stage else 'does not say which stage wrote it'}, it has no "
                                       f"point encoder; give point_encoder.safetensors or a .ckpt of {STAGE}.")
@@ -100,7 +116,7 @@ def point_encoder_of(checkpoint: PointCheckpoint, clip: ClipTowers) -> PointEnco
             do not fit it.
     """
     about = checkpoint.about
-    require_clip(checkpoint.path, about, clip)
+    require_clip(checkpoint.path, about, clip, said_by_file=not checkpoint.is_released)
     described = {key: value for key, value in about["encoder"].items() if key not in OF_INPUT}
     if not isinstance(described.get("depth", 1), int) or described.get("depth", 1) > len(checkpoint.encoder_state):
         raise CheckpointMismatchError(f"{checkpoint.path}: says that its encoder has {excerpt(described['depth'])} layers and has "

@@ -17,24 +17,32 @@ from clip2x.encoders.depth import DepthViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import STAGE as DEPTH_STAGE
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, as_depth_checkpoint, depth_encoder_of
 from clip2x.encoders.point_checkpoint import STAGE as POINT_STAGE
-from clip2x.encoders.point_checkpoint import PointCheckpoint, as_point_checkpoint, point_encoder_of, require_coordinates
+from clip2x.encoders.point_checkpoint import (
+    PointCheckpoint,
+    as_point_checkpoint,
+    is_point_checkpoint,
+    point_encoder_of,
+    require_coordinates,
+)
 from clip2x.encoders.points import PointEncoder
 from clip2x.errors import CheckpointMismatchError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
-from clip2x.evaluation.methods import CLIP2, CLIP2POINT, Method, point_method, tuned_method
+from clip2x.evaluation.methods import CLIP2POINT, Method, point_method, tuned_method
 from clip2x.geometry import points_of_encoder
 from clip2x.manifest import Manifest
 
 
 class FrozenEncoder(nn.Module):
-    """The point encoder of pretrain-points, or the depth encoder of pretrain-depth on its own views; it computes in the precision of the CLIP.
+    """The point encoder of pretrain-points or one that others released, or the depth encoder of pretrain-depth on its own views.
+
+    It computes in the precision of the CLIP.
 
     Args:
         path: The checkpoint.
         clip: The CLIP of its training.
 
     Attributes:
-        title: `CLIP2` or `CLIP2Point`.
+        title: `CLIP2`, `CLIP2Point`, or whose released point encoder it is.
         points: The point encoder; None for a depth encoder.
         num_points: Points of a cloud that a point encoder is given, see `points_of_encoder`; None for a depth encoder, which sees all.
         method: Zero-shot recognition with it alone, at position 0 of the cosines.
@@ -53,11 +61,11 @@ class FrozenEncoder(nn.Module):
             raise CheckpointMismatchError(f"{path}: was written by stage {stage}; give point_encoder.safetensors of {POINT_STAGE}, or "
                                           f"depth_encoder.safetensors of {DEPTH_STAGE}.")
         self.checkpoint: PointCheckpoint | DepthCheckpoint
-        if stage == POINT_STAGE:
+        if is_point_checkpoint(weights):
             self.checkpoint = as_point_checkpoint(weights, path)
             require_coordinates(self.checkpoint)
             self.encoder: PointEncoder | DepthViewEncoder = point_encoder_of(self.checkpoint, clip)
-            self.title, self.method = CLIP2, point_method(self.checkpoint, 0, None, None)
+            self.title, self.method = self.checkpoint.method, point_method(self.checkpoint, 0, None, None)
         else:
             self.checkpoint = as_depth_checkpoint(weights, path)
             self.encoder = depth_encoder_of(self.checkpoint, clip)

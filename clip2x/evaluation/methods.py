@@ -99,30 +99,30 @@ def crop_method(clip: ClipTowers, position: int) -> Method:
 
 
 def point_method(checkpoint: PointCheckpoint, position: int, gain_over: str | None, step_over: str | None) -> Method:
-    """CLIP2's point encoder alone."""
-    return Method(CLIP2, {position: 1.0}, protocol(CLIP2, **_of_points(checkpoint)), gain_over=gain_over, step_over=step_over,
+    """A point encoder alone: CLIP2's, or one that others released."""
+    return Method(checkpoint.method, {position: 1.0}, protocol(checkpoint.method, **_of_points(checkpoint)), gain_over=gain_over, step_over=step_over,
                   scale=float(checkpoint.about["scale"]), mined=_mined(checkpoint), unseen=_unseen(checkpoint))
 
 
 def point_and_depth(points: PointCheckpoint, depth: DepthCheckpoint, draw: Any, positions: tuple[int, int], depth_method: str) -> Method:
-    """CLIP2 summed with CLIP2Point: by the factors that were fitted with this depth encoder, else by each one's own scale.
+    """A point encoder summed with CLIP2Point: by the factors that were fitted with this depth encoder, else by each one's own scale.
 
     Each own scale is fitted on its own validation, so the two logits are comparable although their sum was never fitted.
     """
-    fitted = points.about.get("ensemble")
+    fitted, title = points.about.get("ensemble"), points.method
     if fitted is not None and fitted["depth_checkpoint_sha256"] == depth.sha256:
-        factors = {CLIP2: float(fitted["points"]), CLIP2POINT: float(fitted["depth"])}
+        factors = {title: float(fitted["points"]), CLIP2POINT: float(fitted["depth"])}
         seen = fitted.get("num_points")  # files from before this was stated lack it
         source = "the point checkpoint: fitted in its validation" + (f", where both saw {seen:,} points of a cloud" if seen else "")
     else:
-        factors = {CLIP2: float(points.about["scale"]), CLIP2POINT: float(depth.about["scale"])}
+        factors = {title: float(points.about["scale"]), CLIP2POINT: float(depth.about["scale"])}
         source = "each checkpoint's own scale; the sum was not fitted"
     depth_said, point_said = _said(CLIP2POINT, depth, draw), _of_points(points)
     said = {**depth_said, **point_said, "notes": [*depth_said["notes"], *point_said["notes"]], "factors": factors, "factors_from": source,
-            "selected_on": "; ".join(f"{title}: {part['selected_on'] or 'not stated'}"
-                                     for title, part in ((CLIP2, point_said), (CLIP2POINT, depth_said)))}
-    return Method(f"{CLIP2} + {CLIP2POINT}", dict(zip(positions, factors.values(), strict=True)),
-                  views_protocol(f"{CLIP2} + {CLIP2POINT}", draw, "clip2point", **said), gain_over=CLIP2, step_over=depth_method,
+            "selected_on": "; ".join(f"{whose}: {part['selected_on'] or 'not stated'}"
+                                     for whose, part in ((title, point_said), (CLIP2POINT, depth_said)))}
+    return Method(f"{title} + {CLIP2POINT}", dict(zip(positions, factors.values(), strict=True)),
+                  views_protocol(f"{title} + {CLIP2POINT}", draw, "clip2point", **said), gain_over=title, step_over=depth_method,
                   mined=joined_mined(_mined(depth), _mined(points)), unseen=_unseen(points, depth))
 
 
@@ -151,7 +151,7 @@ def with_crop(method: Method, clip: ClipTowers, position: int) -> Method:
 
 
 def _of_points(checkpoint: PointCheckpoint) -> dict[str, Any]:
-    about, start = checkpoint.about, f"CLIP2's checkpoint {checkpoint.sha256[:12]}:"
+    about, start = checkpoint.about, f"{checkpoint.method}'s checkpoint {checkpoint.sha256[:12]}:"
     notes = [f"{start} selected on: {about.get('selected_on') or 'not stated'}.", *(f"{start} {note}" for note in about.get("notes") or [])]
     if about["mean_text"] is not None:
         notes.append(f"{start} the mean text of its training is removed from the names before they are compared.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import released_files as released
 import test_adapter_checkpoint as adapters
 import test_depth_checkpoint as depths
 import test_point_checkpoint as points
@@ -101,6 +103,21 @@ def _point(path: Path, clip: ClipTowers) -> Any:
     return point_encoder_of(read_point_checkpoint(path), clip).state_dict()
 
 
+def released_points(layout: str) -> Build:
+    """A file of a layout of others, small; none of them carries a hash."""
+    def build(root: Path) -> Subject:
+        path, clip = root / "model.pt", large()
+        if layout == "ulip":
+            released.save_ulip(path, released.random_state(released.ulip_shapes(clip.embed_dim, 3, 1, width=64, group=16)))
+        else:
+            state = released.random_state(released.openshape_shapes(clip.embed_dim, width=64, depth=1, mlp=64, group=16))
+            torch.save({"state_dict": {f"module.pc_encoder.{name}": value for name, value in state.items()},
+                        "logit_scale": {"module.logit_scale": torch.tensor(3.0)}, "args": Namespace(lr=0.1), "epoch": 3}, path)
+        return Subject([path], lambda: _point(path, clip), MODELS)
+
+    return build
+
+
 def adapter(root: Path) -> Subject:
     path, clip = root / "adapter.safetensors", large()
     encoder = adapters.make_encoder(clip, ("depth", "clip", "points"))
@@ -120,4 +137,5 @@ def _as_written(path: Path, state: dict[str, Tensor]) -> Callable[[Any], bool]:
 READERS: dict[str, Build] = {
     "clip safetensors": clip_file(".safetensors"), "clip pt": clip_file(".pt"), "depth safetensors": depth, "depth ckpt": depth_ckpt,
     "point safetensors": point, "point ckpt": point_ckpt, "adapter safetensors": adapter,
+    "released ulip": released_points("ulip"), "released openshape": released_points("openshape"),
 }

@@ -11,6 +11,7 @@ import json
 import random
 import re
 import struct
+from argparse import Namespace
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -241,7 +242,8 @@ def _safetensors(content: bytes, rng: random.Random) -> bytes:
 
 
 def _torch(content: bytes, rng: random.Random) -> bytes:
-    tree = change_tree(torch.load(io.BytesIO(content), weights_only=True), rng)
+    with torch.serialization.safe_globals([Namespace]):
+        tree = change_tree(torch.load(io.BytesIO(content), weights_only=True), rng)
     stream = io.BytesIO()
     if rng.random() < 0.3 and isinstance(tree, dict):
         odd = [torch.zeros(1).expand(1 << 40), torch.zeros(2, dtype=torch.complex64), torch.zeros(2, 2).to_sparse(), torch.zeros(0),

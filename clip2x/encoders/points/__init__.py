@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from clip2x.encoders.points.base import PointEncoder
+from clip2x.encoders.points.patch_transformer import PointPatchTransformer
+from clip2x.encoders.points.point_bert import UlipPointBert
 from clip2x.encoders.points.pointnet2 import PointNet2
 from clip2x.encoders.points.transformer import PointTransformer
 from clip2x.errors import InputError
 
-KINDS: dict[str, type[PointTransformer | PointNet2]] = {encoder.kind: encoder for encoder in (PointTransformer, PointNet2)}
+KINDS: dict[str, type[PointTransformer | PointNet2 | UlipPointBert | PointPatchTransformer]] = {
+    encoder.kind: encoder for encoder in (PointTransformer, PointNet2, UlipPointBert, PointPatchTransformer)}
 
 
 def build_point_encoder(described: Mapping[str, Any], embed_dim: int) -> PointEncoder:
@@ -26,11 +29,11 @@ def build_point_encoder(described: Mapping[str, Any], embed_dim: int) -> PointEn
     arguments = dict(described)
     kind = arguments.pop("kind", None)
     if kind not in KINDS:
-        raise InputError(f"point encoders are {' or '.join(KINDS)}, got kind {kind!r}.")
+        raise InputError(f"point encoders are {', '.join(KINDS)}, got kind {kind!r}.")
     try:
         return KINDS[kind](embed_dim, **arguments)
     except (TypeError, KeyError) as error:
         raise InputError(f"this {kind} cannot be built of {', '.join(arguments)}: {error}.") from error
 
 
-__all__ = ["KINDS", "PointEncoder", "PointNet2", "PointTransformer", "build_point_encoder"]
+__all__ = ["KINDS", "PointEncoder", "PointNet2", "PointPatchTransformer", "PointTransformer", "UlipPointBert", "build_point_encoder"]

@@ -88,6 +88,33 @@ def nearest_points(coordinates: Float[Tensor, "B N 3"], keep: Bool[Tensor, "B N"
     return torch.cat([part.indices for part in found]), torch.cat([part.values for part in found])
 
 
+def first_within(coordinates: Float[Tensor, "B N 3"], keep: Bool[Tensor, "B N"], centres: Float[Tensor, "B G 3"], radius: float,
+                 num_neighbours: int) -> tuple[Int64[Tensor, "B G K"], Bool[Tensor, "B G K"]]:
+    """Find the points around every centre that come first in the order of the cloud (a ball query, as in PointNet++'s official code).
+
+    Args:
+        coordinates: Any unit, finite.
+        keep: The points that count.
+        centres: Same unit; each is a point that counts, so that no ball is empty.
+        radius: Same unit.
+        num_neighbours: K, at most N.
+
+    Returns:
+        Indices in ascending order, and which of them lie in the ball: what stands behind these means nothing.
+    """
+    size = coordinates.shape[1]
+    order = torch.arange(size, dtype=torch.int32, device=coordinates.device)
+    clouds = max(1, CHUNK_ELEMENTS // (size * centres.shape[1]))
+    found = []
+    for first in range(0, len(coordinates), clouds):
+        part = slice(first, first + clouds)
+        squared = _squared_distances(coordinates[part].detach(), keep[part], centres[part].detach())
+        ranked = torch.where(squared <= radius**2, order, size)
+        found.append(ranked.topk(num_neighbours, dim=-1, largest=False, sorted=True).values.long())
+    index = torch.cat(found)
+    return index.clamp(max=size - 1), index < size
+
+
 def _squared_distances(coordinates: Float[Tensor, "B N 3"], keep: Bool[Tensor, "B N"],
                        centres: Float[Tensor, "B G 3"]) -> Float[Tensor, "B G N"]:
     """Measure from every centre to every point, without a matrix product, which would round; infinite where points do not count."""
