@@ -48,9 +48,10 @@ def _texts(values: list[Any]) -> tuple[NDArray[Any], ...]:
 
 
 def _paths(values: list[Any]) -> tuple[NDArray[Any], ...]:
+    encoded = _texts(values)
     if any(value[:1] in ("/", "") or ".." in value or not value.isprintable() or len(value) > LONGEST_PATH for value in values):
         raise ValueError
-    return _texts(values)
+    return encoded
 
 
 def _integers(values: list[Any]) -> tuple[NDArray[Any], ...]:
