@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip2x.data.images import read_image
-from clip2x.depth import density_radius, rasterize
+from clip2x.density import density_radius
+from clip2x.depth import rasterize
 
 SIZE_PX = 150  # of a picture's side
 SIDE_VIEW_DEG, ABOVE_DEG = 75.0, 25.0  # the second view: from the side and above, where background behind an object shows. Ours
