@@ -12,7 +12,8 @@ from results import Results, Target, results_option
 from timing import devices, in_turns_ms, peak_memory_mb, reset_peak_memory, times_ms
 
 from clip2x import depth as depth_module
-from clip2x.depth import DepthViews, compiled_kernels, density_radius, grey_from_depth, rasterize, view_preset
+from clip2x.density import density_radius
+from clip2x.depth import DepthViews, compiled_kernels, grey_from_depth, rasterize, view_preset
 from clip2x.geometry import unit_sphere
 from clip2x.projections import PointClipV2Views, PointClipViews
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from clip2x import __version__
 from clip2x.cloud_commands import add_cloud_commands
 from clip2x.errors import Clip2xError, DataNotFoundError, InputError
+from clip2x.export_command import add_export_command
 from clip2x.proxy_commands import add_proxy_commands, check_triplets
 from clip2x.report_command import add_report_command
 from clip2x.scene_command import add_scene_command
@@ -146,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     add_proxy_commands(commands, _at_least, _share)
     _add_recognizer_options(add_scene_command(commands, _at_least, _share, _recognizer, _class_names))
     _add_recognizer_options(add_view_command(commands, _at_least, _recognizer, _class_names))
+    _add_recognizer_options(add_export_command(commands, _recognizer, _class_names))
     add_report_command(commands)
     for name in STAGE_COMMANDS:
         commands.add_parser(name, help=f"LightningCLI: {name} --config STAGE [overrides]", add_help=False)
@@ -175,7 +177,7 @@ def _class_names(text: str) -> list[str]:
     return read_class_file(text) if is_file else [name.strip() for name in text.split(",")]
 
 
-def _recognizer(options: argparse.Namespace) -> tuple[Recognizer, Path | None]:
+def _recognizer(options: argparse.Namespace, device: str | None = None) -> tuple[Recognizer, Path | None]:
     """Build what the options ask for; the checkpoint is the one named, else the first default one that is there, which is said on stderr."""
     from clip2x.predict import from_clip, load, load_sum
 
@@ -186,9 +188,9 @@ def _recognizer(options: argparse.Namespace) -> tuple[Recognizer, Path | None]:
         raise InputError("--pretrained belongs to a model or an encoder; give --clip MODEL, --checkpoint FILE or --method NAME too.")
     if options.ensemble and ((options.clip and not options.checkpoint) or options.method in ("points", "ensemble")):
         raise InputError("--ensemble adds a tuned depth encoder to its CLIP; give --checkpoint FILE or --method depth.")
-    settings = {"clip": options.pretrained, "trust_torchscript": options.trust_torchscript}
+    settings = {"device": device, "clip": options.pretrained, "trust_torchscript": options.trust_torchscript}
     if options.clip and not options.checkpoint:
-        return from_clip(options.clip, options.pretrained, trust_torchscript=options.trust_torchscript), None
+        return from_clip(options.clip, options.pretrained, device, trust_torchscript=options.trust_torchscript), None
     places = {name: options.runs / place for name, place in CHECKPOINTS.items()}
     if options.method:
         needed = [places[name] for name in (("points", "depth") if options.method == "ensemble" else (options.method,))]

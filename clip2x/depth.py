@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clip2x.density import density_radius
 from clip2x.errors import InputError, MissingDependencyError
 from clip2x.geometry import camera_axes, check_finite
 
@@ -35,9 +36,6 @@ CHUNK_CANDIDATES_GPU = 1 << 22
 
 EMPTY = -1.0
 """Depth of a pixel that no point covers. Source: official CLIP2Point renderer (PyTorch3D's background value)."""
-
-NEIGHBOURS, RADIUS_PER_SPACING, QUERIES = 4, 1.7, 128
-"""Of `density_radius`. Ours, chosen with the small CLIP at 64 px on the mini-world's training parts, see docs/data.md."""
 
 _drawn = 0
 """Work of plain PyTorch in this process so far, see `WORTH_COMPILING`."""
@@ -67,52 +65,6 @@ def view_preset(name: str) -> tuple[Float[Tensor, "views"], Float[Tensor, "views
         raise InputError(f"unknown view preset {name!r}; known: {', '.join(sorted(VIEW_PRESETS))}.")
     azimuth, elevation = VIEW_PRESETS[name]
     return torch.tensor(azimuth).float(), torch.tensor(elevation).float(), torch.ones(len(azimuth))
-
-
-def density_radius(points: Float[Tensor, "batch points 3"], least: float = 0.02, most: float = 0.1) -> Float[Tensor, "batch"]:
-    """Choose a disc radius for each cloud by how far apart its points are, so that sparse clouds show surfaces instead of dots. Ours.
-
-    The mean distance from a point to its four nearest different neighbours (of at most 128 points, evenly chosen; repeated points count
-    once) times 1.7.
-
-    Args:
-        points: (B, N, 3), unit sphere.
-        least, most: Bounds of the radius. CLIP2Point's own is 0.02.
-
-    Returns:
-        (B,) float32, in units of half a picture's side.
-
-    Raises:
-        InputError: If the shape is wrong, a coordinate is not finite, or the bounds are in the wrong order.
-    """
-    if points.ndim != 3 or points.shape[-1] != 3 or points.shape[1] == 0:
-        raise InputError(f"points must be (B, N, 3) with N >= 1, got {tuple(points.shape)}.")
-    if not 0 < least <= most:
-        raise InputError(f"the bounds of the radius need 0 < least <= most, got {least:g} and {most:g}.")
-    check_finite(points)
-    radii = []
-    for cloud in points.detach().float():
-        distinct = _distinct(cloud)
-        if len(distinct) == 1:
-            radii.append(torch.full((), most, device=points.device))
-            continue
-        queries = distinct[:: -(-len(distinct) // QUERIES)]
-        distances = torch.cdist(queries, distinct, compute_mode="donot_use_mm_for_euclid_dist")
-        nearest = distances.topk(min(NEIGHBOURS, len(distinct) - 1) + 1, largest=False).values[:, 1:]
-        radii.append(nearest.mean() * RADIUS_PER_SPACING)
-    return torch.stack(radii).clamp(least, most)
-
-
-def _distinct(cloud: Float[Tensor, "points 3"]) -> Float[Tensor, "distinct 3"]:
-    """Leave out repeated points and sort the others by x, then y, then z: `torch.unique`, five times as fast on a CPU."""
-    if cloud.device.type != "cpu":
-        distinct: Tensor = torch.unique(cloud, dim=0)
-        return distinct
-    points = cloud.numpy()
-    ordered = points[np.lexsort(points.T[::-1])]
-    new = np.ones(len(ordered), dtype=bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    return torch.from_numpy(ordered[new])
 
 
 def rasterize(
@@ -156,15 +108,21 @@ def rasterize(
     """
     _check_clouds_and_views(points, azimuth_deg, elevation_deg, distance, check_values)
     _check_sizes(image_size, point_radius)
-    batch, num_views = azimuth_deg.shape
+    return _nearest_depths(points, camera_axes(azimuth_deg, elevation_deg), distance, image_size, point_radius)
+
+
+def _nearest_depths(points: Float[Tensor, "batch points 3"], axes: Float[Tensor, "batch views 3 3"], distance: Float[Tensor, "batch views"],
+                    image_size: int, point_radius: float | Float[Tensor, "..."]) -> Float[Tensor, "batch views size size"]:
+    """Do the work of `rasterize` with the axes of its cameras."""
+    batch, num_views = distance.shape
     if isinstance(point_radius, Tensor):
         if point_radius.shape != (batch,):
             raise InputError(f"point_radius must be a number or one for each of the {batch} clouds, got {tuple(point_radius.shape)}.")
         point_radius = point_radius.to(points.device, torch.float32).repeat_interleave(num_views)
-    points, distance, axes = points.float(), distance.float(), camera_axes(azimuth_deg, elevation_deg).flatten(0, 1)
+    points, distance, axes = points.float(), distance.float(), axes.flatten(0, 1)
     with_gradient = torch.is_grad_enabled() and (points.requires_grad or axes.requires_grad or distance.requires_grad)
     kernels = None
-    if points.device.type == "cpu":
+    if points.device.type == "cpu" and not torch.compiler.is_exporting():
         footprint = (2 * _reach(point_radius, image_size) + 1) ** 2
         kernels = _kernels(batch * num_views * (image_size**2 + points.shape[1] * footprint))
     if kernels is not None and not with_gradient:
@@ -203,7 +161,7 @@ def grey_from_depth(depth: Float[Tensor, "*views size size"]) -> Float[Tensor, "
 
     Source: official CLIP2Point code (30673e7, render/render.py).
     """
-    if depth.requires_grad or depth.device.type != "cpu":
+    if depth.requires_grad or depth.device.type != "cpu" or torch.compiler.is_exporting():
         return _grey(depth)
     pictures = depth.reshape(-1, *depth.shape[-2:])
     kernels = _kernels(pictures.numel()) if depth.dtype == torch.float32 else None
@@ -245,12 +203,16 @@ class DepthViews(nn.Module):
         self.num_views = len(view_preset(views)[0])
         _check_sizes(image_size, point_radius)
         self.views, self.image_size, self.point_radius = views, image_size, point_radius
+        # No buffers: a cast of the module to bfloat16 would turn 315 degrees into 316.
+        azimuth, elevation, self._distance = view_preset(views)
+        self._axes = camera_axes(azimuth, elevation)
 
     def forward(self, points: Float[Tensor, "..."]) -> Float[Tensor, "batch views size size"]:
         """Draw clouds (B, N, 3), object frame and unit sphere, as grey pictures (B, V, S, S) in [0, 1], not yet CLIP-normalised."""
-        # The angles are no buffers: a cast of the module to bfloat16 would turn 315 degrees into 316.
-        cameras = [value.to(points.device).expand(len(points), -1) for value in view_preset(self.views)]
-        return self._drawn(points, cameras, check_values=True)
+        _check_clouds(points)
+        check_finite(points)
+        axes, distance = (value.to(points.device).expand(points.shape[0], *value.shape) for value in (self._axes, self._distance))
+        return grey_from_depth(_nearest_depths(points, axes, distance, self.image_size, self._radius(points)))
 
     def of_one_view(self, points: Float[Tensor, "batch points 3"], view: Int64[Tensor, "batch"],
                     distance: Float[Tensor, "batch distances"],
@@ -266,11 +228,11 @@ class DepthViews(nn.Module):
         azimuth, elevation, _ = (value.to(points.device)[view, None].expand_as(distance) for value in view_preset(self.views))
         if turn_deg is not None:
             azimuth, elevation = azimuth + turn_deg[..., 0], elevation + turn_deg[..., 1]
-        return self._drawn(points, [azimuth, elevation, distance], check_values=False)
+        return grey_from_depth(rasterize(points, azimuth, elevation, distance, image_size=self.image_size, point_radius=self._radius(points),
+                                         check_values=False))
 
-    def _drawn(self, points: Tensor, cameras: list[Tensor], *, check_values: bool) -> Tensor:
-        radius = density_radius(points) if isinstance(self.point_radius, str) else self.point_radius
-        return grey_from_depth(rasterize(points, *cameras, image_size=self.image_size, point_radius=radius, check_values=check_values))
+    def _radius(self, points: Tensor) -> float | Tensor:
+        return density_radius(points) if isinstance(self.point_radius, str) else self.point_radius
 
     def extra_repr(self) -> str:
         """Name the settings in the module's printout."""
@@ -288,19 +250,22 @@ def _check_sizes(image_size: int, point_radius: float | str | Tensor) -> None:
         raise InputError(f"image_size and point_radius must be positive, got {image_size} and {found}.")
 
 
-def _check_clouds_and_views(points: Tensor, azimuth_deg: Tensor, elevation_deg: Tensor, distance: Tensor, check_values: bool) -> None:
+def _check_clouds(points: Tensor) -> None:
     if points.ndim != 3 or points.shape[-1] != 3 or points.shape[1] == 0:
         raise InputError(f"points must be (B, N, 3) with N >= 1, got {tuple(points.shape)}.")
+
+
+def _check_clouds_and_views(points: Tensor, azimuth_deg: Tensor, elevation_deg: Tensor, distance: Tensor, check_values: bool) -> None:
+    _check_clouds(points)
     for name, values in {"azimuth_deg": azimuth_deg, "elevation_deg": elevation_deg, "distance": distance}.items():
         if values.ndim != 2 or values.shape != azimuth_deg.shape or len(values) != len(points):
             found = f"{name} {tuple(values.shape)}, azimuth_deg {tuple(azimuth_deg.shape)} and points {tuple(points.shape)}"
             raise InputError(f"azimuth_deg, elevation_deg and distance must be (B, V) with the B of points, got {found}.")
         if check_values and not values.isfinite().all():
             raise InputError(f"{name} holds NaN or infinite values; give finite numbers.")
-    if not check_values:
-        return
-    check_finite(points)
-    if not (distance > 0).all():
+    if check_values:
+        check_finite(points)
+    if check_values and not (distance > 0).all():
         raise InputError(f"distance must be positive, got {distance.min().item():g}.")
 
 
@@ -353,15 +318,11 @@ def _nearest_keys(
 ) -> Shaped[Tensor, "rows pixels"]:
     """Keep in every pixel the smallest key of the points whose disc covers it; the largest value of the type where there is none."""
     nothing = torch.inf if key.is_floating_point() else NO_POINT
-    nearest = key.new_full((len(key), image_size * image_size), nothing)
+    nearest = key.new_full((key.shape[0], image_size * image_size), nothing)
     reach = _reach(point_radius, image_size)
-    squared_radius = (point_radius.square().view(-1, 1, 1, 1).expand(len(key), 1, 1, 1) if isinstance(point_radius, Tensor)
+    squared_radius = (point_radius.square().view(-1, 1, 1, 1).expand(key.shape[0], 1, 1, 1) if isinstance(point_radius, Tensor)
                       else float(np.float32(point_radius) * np.float32(point_radius)))
-    candidates, at_once = (2 * reach + 1) ** 2, CHUNK_CANDIDATES if key.device.type == "cpu" else CHUNK_CANDIDATES_GPU
-    num_points = min(key.shape[1], max(1, at_once // candidates))
-    num_rows = max(1, at_once // (candidates * num_points))
-    for rows, chunk in itertools.product(range(0, len(key), num_rows), range(0, key.shape[1], num_points)):
-        part = (slice(rows, rows + num_rows), slice(chunk, chunk + num_points))
+    for part in _chunks(key, (2 * reach + 1) ** 2):
         columns, column_distance = _pixels_near(left[part], reach, image_size)
         lines, line_distance = _pixels_near(up[part], reach, image_size)
         pixels = (lines * image_size)[:, :, None] + columns[:, None]
@@ -370,6 +331,17 @@ def _nearest_keys(
         keys = torch.where(hit, key[part][:, None, None], nothing)
         nearest[part[0]].scatter_reduce_(1, pixels.flatten(1), keys.flatten(1), "amin")
     return nearest
+
+
+def _chunks(key: Shaped[Tensor, "rows points"], candidates: int) -> list[tuple[slice, slice]]:
+    """Cut rows and points, each point with so many candidates, into parts for one step; a graph that is exported does all at once."""
+    if torch.compiler.is_exporting():
+        return [(slice(None), slice(None))]
+    at_once = CHUNK_CANDIDATES if key.device.type == "cpu" else CHUNK_CANDIDATES_GPU
+    num_points = min(key.shape[1], max(1, at_once // candidates))
+    num_rows = max(1, at_once // (candidates * num_points))
+    starts = itertools.product(range(0, len(key), num_rows), range(0, key.shape[1], num_points))
+    return [(slice(row, row + num_rows), slice(point, point + num_points)) for row, point in starts]
 
 
 def _reach(point_radius: float | Float[Tensor, "rows"], image_size: int) -> int:

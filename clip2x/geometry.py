@@ -59,7 +59,8 @@ def unit_sphere(points: Float[Tensor, "..."], num_real: Int64[Tensor, "..."] | N
     if points.ndim < 2 or points.shape[-1] != 3 or points.shape[-2] == 0:
         raise InputError(f"points must be (..., N, 3) with N >= 1, got {tuple(points.shape)}.")
     check_finite(points)
-    if (points.amin(dim=-2) == points.amax(dim=-2)).all(dim=-1).any():
+    exporting = torch.compiler.is_exporting()  # values are not there yet
+    if not exporting and (points.amin(dim=-2) == points.amax(dim=-2)).all(dim=-1).any():
         raise InputError(f"all {points.shape[-2]} points of a cloud are equal; a cloud needs an extent to be scaled to the unit sphere.")
     centre = points.mean(dim=-2, keepdim=True)
     if num_real is not None:
@@ -67,7 +68,7 @@ def unit_sphere(points: Float[Tensor, "..."], num_real: Int64[Tensor, "..."] | N
         centre = torch.where(own.all(dim=-2, keepdim=True), centre, (points * own).sum(dim=-2, keepdim=True) / own.sum(dim=-2, keepdim=True))
     centred = points - centre
     largest = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).amax(dim=-2, keepdim=True)
-    if not ((largest > 0) & largest.isfinite()).all():
+    if not exporting and not ((largest > 0) & largest.isfinite()).all():
         raise InputError("the coordinates are too large or too close together for their type; change the unit or pass float64.")
     scaled: Tensor = centred / largest
     return scaled
@@ -102,7 +103,7 @@ def farthest_points(points: Float[Tensor, "..."], num_points: int, start: int | 
     check_finite(points)
     coordinates = points.detach().float()
     first = torch.full(points.shape[:1], start, device=points.device) if isinstance(start, int) else start
-    if coordinates.device.type != "cpu" or not len(points):
+    if coordinates.device.type != "cpu" or torch.compiler.is_exporting() or not len(points):
         return _choose_farthest(coordinates, num_points, first, among)
     clouds = max(1, CHUNK_ELEMENTS // available)
     parts = [slice(begin, begin + clouds) for begin in range(0, len(points), clouds)]
@@ -113,7 +114,7 @@ def farthest_points(points: Float[Tensor, "..."], num_points: int, start: int | 
 def _choose_farthest(points: Float[Tensor, "batch available 3"], num_points: int, start: int | Int64[Tensor, "batch"],
                      among: Bool[Tensor, "batch available"] | None = None) -> Int64[Tensor, "batch chosen"]:
     """Do the work of `farthest_points` on any device."""
-    index = torch.as_tensor(start, device=points.device).expand(len(points))[:, None]
+    index = torch.as_tensor(start, device=points.device).expand(points.shape[0])[:, None]
     nearest = _infinitely_far(points, among)
     x, y, z = points.permute(2, 0, 1).contiguous()
     chosen = []
@@ -175,7 +176,7 @@ def thin_out(points: Float[Tensor, "B N C"], num_points: int, num_real: Int64[Te
     size = points.shape[1]
     if num_points >= size:
         return points
-    real = torch.full((len(points),), size, device=points.device) if num_real is None else num_real.to(points.device)
+    real = torch.full((points.shape[0],), size, device=points.device) if num_real is None else num_real.to(points.device)
     chosen = torch.arange(num_points, device=points.device) * real.clamp(num_points, size)[:, None] // num_points
     return points.gather(1, chosen[..., None].expand(-1, -1, points.shape[2]))
 
@@ -189,8 +190,8 @@ def points_of_encoder(points: Float[Tensor, "B N 3"], num_points: int, num_real:
 
 
 def check_finite(points: Tensor) -> None:
-    """Raise an InputError if a coordinate is NaN or infinite."""
-    if not points.isfinite().all():
+    """Raise an InputError if a coordinate is NaN or infinite; while a graph is exported there are no values to look at."""
+    if not torch.compiler.is_exporting() and not points.isfinite().all():
         raise InputError("points hold NaN or infinite coordinates; remove those points first.")
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clip2x import depth as depth_module
-from clip2x.depth import DepthViews, density_radius, grey_from_depth, rasterize, view_preset
+from clip2x.density import density_radius
+from clip2x.depth import DepthViews, grey_from_depth, rasterize, view_preset
 from clip2x.errors import InputError
 from clip2x.geometry import camera_axes, unit_sphere
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clip2x import depth as depth_module
-from clip2x.depth import DepthViews, compiled_kernels, density_radius, grey_from_depth, rasterize, view_preset
+from clip2x.density import _distinct, density_radius
+from clip2x.depth import DepthViews, compiled_kernels, grey_from_depth, rasterize, view_preset
 from clip2x.errors import MissingDependencyError
 from clip2x.geometry import unit_sphere
 
@@ -188,4 +189,4 @@ def test_distinct_points_are_those_of_torch_unique() -> None:
     clouds = [torch.rand(200, 3, generator=generator), torch.randint(-2, 3, (200, 3), generator=generator).float(), torch.zeros(5, 3)]
     clouds[1][:50] *= -1.0  # some of the zeros become -0.0
     for cloud in clouds:
-        assert torch.equal(depth_module._distinct(cloud), torch.unique(cloud, dim=0))
+        assert torch.equal(_distinct(cloud), torch.unique(cloud, dim=0))

@@ -12,7 +12,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 ROWS = [
     ["errors", "types", "manifest", "storage", "signals", "provenance", "untrusted", "tensor_files"],
-    ["geometry", "depth", "depth_kernels", "meshes", "projections"],
+    ["geometry", "density", "depth", "depth_kernels", "meshes", "projections"],
     ["encoders", "adapters", "losses", "optim"],
     ["miniworld"],
     ["data"],
@@ -20,7 +20,7 @@ ROWS = [
     ["evaluation"],
     ["modules"],
     ["predict", "doctor", "stage_cli", "proxy_commands", "scene", "scene_command", "cloud_files", "cloud_index", "cloud_commands", "report_command",
-     "view_command", "naming_options"],
+     "view_command", "naming_options", "exporting", "export_command"],
     ["cli", "__main__", "__init__"],
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}

@@ -13,8 +13,7 @@ from conftest import REPO
 from clip2x.cli import _parser
 
 README = (REPO / "README.md").read_text()
-PAGES = ("data.md", "checkpoints.md", "pretrain_depth.md", "pretrain_points.md", "few_shot.md", "scenes.md", "adapt.md", "many_gpus.md",
-         "extending.md", "tasks.md", "scale.md", "faults.md")
+PAGES = sorted(path.name for path in (REPO / "docs").glob("*.md"))
 DOCS = [(REPO / "docs" / name).read_text() for name in PAGES]
 TEXTS = "".join([README, *DOCS])
 BASH = [line.split("#")[0].strip() for block in re.findall(r"```bash\n(.*?)```", TEXTS, re.DOTALL) for line in block.splitlines() if line.strip()]

@@ -33,7 +33,7 @@ class DepthViewEncoder(nn.Module):
         tower: `ClipTowers` (frozen) or an `ImageTower` that is trained; it normalises the colours itself.
         views: Name of a view preset, see `clip2x.depth.view_preset`. Official code: clip2point-10 in pre-training and few-shot,
             clip2point-6 (other angles) in its zero-shot script.
-        point_radius: Radius of a drawn point, in units of half the picture's side, or `density` (see `clip2x.depth.density_radius`).
+        point_radius: Radius of a drawn point, in units of half the picture's side, or `density` (see `clip2x.density.density_radius`).
             Official code: 0.02.
         draw: Another view renderer instead, as `PointClipViews` and `PointClipV2Views` of `clip2x.projections`: points (B, N, 3) to
             pictures (B, V, S, S), with `num_views`, `image_size` and `normalise_colours`. `views` and `point_radius` then have no effect.
@@ -77,8 +77,9 @@ class DepthViewEncoder(nn.Module):
         encoder = cast(PictureEncoder, self.tower)
         options = {} if self.draw.normalise_colours else {"normalise": False}
         pictures = grey.flatten(0, 1)
-        step = self.chunk or max(len(pictures), 1)
-        features = torch.cat([encoder.encode_image(part[:, None].expand(-1, 3, -1, -1), **options) for part in torch.split(pictures, step)])
+        step = None if torch.compiler.is_exporting() else self.chunk  # an exported graph does not know the size of its batch
+        parts = [pictures] if step is None else torch.split(pictures, step)
+        features = torch.cat([encoder.encode_image(part[:, None].expand(-1, 3, -1, -1), **options) for part in parts])
         return features.view(*grey.shape[:2], -1)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clip2x.data.images import read_image
-from clip2x.depth import density_radius, rasterize
+from clip2x.density import density_radius
+from clip2x.depth import rasterize
 from clip2x.errors import BadFileError
 from clip2x.types import Triplet
 

@@ -65,6 +65,11 @@ class PointEncoder(nn.Module):
         """Say how to build this encoder again: `kind` and the constructor's arguments but `embed_dim`, as plain values."""
         raise NotImplementedError
 
+    @property
+    def least_exported(self) -> int:
+        """Points, repeats among them, that a cloud must have in an exported graph: as many as one step of it takes, centres or neighbours."""
+        return 1
+
     def prepare(self, points: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None) -> Cloud:
         """Check the input and find the points that count; errors as in `forward`."""
         if points.ndim != 3 or points.shape[-1] != self.in_channels or points.shape[1] == 0:
@@ -76,6 +81,8 @@ class PointEncoder(nn.Module):
         if mask is not None:
             values = values.masked_fill(~mask[..., None], 0.0)
         keep = first_occurrences(values, mask)
+        if torch.compiler.is_exporting():  # no values to look at: nothing is left out where all points count, so the graph serves every cloud
+            return Cloud(values[..., :3].contiguous(), values[..., 3:], keep, 1, self.least_exported)
         counts = keep.sum(dim=1)
         finite = values.isfinite().all().long()
         fewest, most, is_finite = torch.stack([*counts.aminmax(), finite]).tolist() if len(counts) else (1, 1, 1)

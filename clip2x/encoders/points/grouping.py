@@ -15,7 +15,8 @@ CHUNK_ELEMENTS = 1 << 20
 def first_occurrences(points: Float[Tensor, "B N C"], mask: Bool[Tensor, "B N"] | None = None) -> Bool[Tensor, "B N"]:
     """Select one of each set of points that are equal in every channel.
 
-    Exact: rows are sorted by the bits of their numbers, then compared with the row before.
+    Exact: rows are sorted by the bits of their numbers, then compared with the row before. Exported graphs sort by the numbers themselves, since
+    ONNX cannot take them for others; which rows are equal is the same.
 
     Args:
         points: Any unit, finite.
@@ -24,27 +25,32 @@ def first_occurrences(points: Float[Tensor, "B N C"], mask: Bool[Tensor, "B N"] 
     Returns:
         True for the first of equal points in the order of the cloud, False for its repeats and outside of `mask`.
     """
-    bits = (points.detach().float() + 0.0).view(torch.int32)  # + 0.0: -0.0 and 0.0 are equal numbers with different bits
+    rows = points.detach().float() + 0.0  # -0.0 and 0.0 are equal numbers with different bits
+    rows = rows if torch.compiler.is_exporting() else rows.view(torch.int32)
     if mask is not None:
-        bits = bits.masked_fill(~mask[..., None], -1)  # the bits of a NaN: no point that counts has them
-    order = _sort_rows(bits)
-    ordered = bits.gather(1, order[..., None].expand_as(bits))
+        rows = rows.masked_fill(~mask[..., None], torch.nan if rows.is_floating_point() else -1)  # -1: the bits of a NaN; no point that counts is one
+    order = _sort_rows(rows)
+    ordered = rows.gather(1, order[..., None].expand_as(rows))
     repeats = (ordered[:, 1:] == ordered[:, :-1]).all(dim=-1)
     first = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
     first.scatter_(1, order[:, 1:], ~repeats)
     return first if mask is None else first & mask
 
 
-def _sort_rows(bits: Int32[Tensor, "B N C"]) -> Int64[Tensor, "B N"]:
-    """Order the rows of every cloud lexicographically, equal ones as they came: stable sorts by two channels at a time, the last first."""
+def _sort_rows(rows: Float[Tensor, "B N C"] | Int32[Tensor, "B N C"]) -> Int64[Tensor, "B N"]:
+    """Order the rows of every cloud lexicographically, equal ones as they came: stable sorts by one channel, of bits by two, the last first."""
     order: Tensor | None = None
-    for channel in range((bits.shape[-1] - 1) // 2 * 2, -1, -2):
-        pair = bits[..., channel : channel + 2].long()
-        key = (pair[..., 0] << 32) + pair[..., 1] if pair.shape[-1] == 2 else pair[..., 0]
+    for key in reversed(rows.unbind(-1) if rows.is_floating_point() else _joined_pairs(rows)):
         step = (key if order is None else key.gather(1, order)).sort(dim=1, stable=True).indices
         order = step if order is None else order.gather(1, step)
     assert order is not None
     return order
+
+
+def _joined_pairs(bits: Int32[Tensor, "B N C"]) -> list[Int64[Tensor, "B N"]]:
+    """Put the bits of two channels into one number, those of a last odd one into one of its own: fewer sorts."""
+    pairs = torch.split(bits.long(), 2, dim=-1)
+    return [(pair[..., 0] << 32) + pair[..., 1] if pair.shape[-1] == 2 else pair[..., 0] for pair in pairs]
 
 
 def spread_centres(coordinates: Float[Tensor, "B N 3"], keep: Bool[Tensor, "B N"],
@@ -82,7 +88,8 @@ def nearest_points(coordinates: Float[Tensor, "B N 3"], keep: Bool[Tensor, "B N"
         Indices and squared distances; infinite distances stand for neighbours that a cloud does not have.
     """
     clouds = max(1, CHUNK_ELEMENTS // (coordinates.shape[1] * centres.shape[1]))
-    parts = [slice(first, first + clouds) for first in range(0, len(coordinates), clouds)]
+    parts = ([slice(None)] if torch.compiler.is_exporting() else  # of a size that is not known yet
+             [slice(first, first + clouds) for first in range(0, len(coordinates), clouds)])
     squared = (_squared_distances(coordinates[part].detach(), keep[part], centres[part].detach()) for part in parts)
     found = [distances.topk(num_neighbours, dim=-1, largest=False) for distances in squared]
     return torch.cat([part.indices for part in found]), torch.cat([part.values for part in found])

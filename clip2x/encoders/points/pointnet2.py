@@ -108,7 +108,9 @@ class SetAbstraction(nn.Module):
 
         Official PointNet++ code takes the first points of the cloud within the radius instead, and repeats the first to fill up.
         """
-        index, squared = nearest_points(places, keep, centres, min(self.num_neighbours, places.shape[1]))
+        number = places.shape[1]  # of a graph that is exported a symbol, which stands for `least_exported` or more
+        neighbours = min(self.num_neighbours, number) if isinstance(number, int) else self.num_neighbours
+        index, squared = nearest_points(places, keep, centres, neighbours)
         relative = take_points(places, index) - centres[:, :, None]
         return torch.cat([scale(relative, squared, features, index) for scale in self.scales], dim=-1)
 
@@ -154,6 +156,12 @@ class PointNet2(PointEncoder):
                   for level in self.dimensions.levels]
         return {"kind": self.kind, "size": self.size, "in_channels": self.in_channels, "levels": levels,
                 "whole": list(self.dimensions.whole), "head": list(self.dimensions.head)}
+
+    @property
+    def least_exported(self) -> int:
+        """See `PointEncoder.least_exported`."""
+        first = self.dimensions.levels[0]
+        return max(first.num_centres, *(scale.num_neighbours for scale in first.scales))
 
     def forward(self, points: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "B E"]:
         """Encode clouds to raw features; see `PointEncoder.forward`."""

@@ -147,12 +147,17 @@ class PointTransformer(PointEncoder):
         return {"kind": self.kind, "size": self.size, "in_channels": self.in_channels,
                 **asdict(self.dimensions), "group_widths": list(self.dimensions.group_widths)}
 
+    @property
+    def least_exported(self) -> int:
+        """See `PointEncoder.least_exported`."""
+        return max(self.dimensions.num_groups, self.dimensions.group_size)
+
     def forward(self, points: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "B E"]:
         """Encode clouds to raw features; see `PointEncoder.forward`."""
         groups, centres, valid_points, valid_tokens = self.group(self.prepare(points, mask))
         tokens, positions = self.group_tokens(groups, valid_points), self.position(centres)
-        tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
-        positions = torch.cat([self.class_position.to(positions.dtype).expand(len(tokens), 1, -1), positions], dim=1)
+        tokens = torch.cat([self.class_token.to(tokens.dtype).expand(tokens.shape[0], 1, -1), tokens], dim=1)
+        positions = torch.cat([self.class_position.to(positions.dtype).expand(tokens.shape[0], 1, -1), positions], dim=1)
         attended = None if valid_tokens is None else functional.pad(valid_tokens, (1, 0), value=True)[:, None, None]
         for block in self.blocks:
             tokens = block(tokens + positions, attended)
