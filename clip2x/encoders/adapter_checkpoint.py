@@ -125,7 +125,7 @@ def adapted_encoder_of(checkpoint: AdapterCheckpoint, clip: ClipTowers) -> Adapt
     depth = depth_encoder_of(DepthCheckpoint(checkpoint.tower_state, about, checkpoint.sha256, checkpoint.path), clip)
     said = about["points"]
     points = None
-    if said is not None and not (isinstance(said, dict) and {"kind", "num_points"} <= said.keys()):
+    if said is not None and not (isinstance(said, dict) and "kind" in said and type(said.get("num_points")) is int):
         raise CheckpointMismatchError(f"{checkpoint.path}: does not say how its point encoder is built; write it again with {STAGE}.")
     if said is not None:
         points = point_encoder_of(PointCheckpoint(checkpoint.point_state, {**about, "encoder": said}, checkpoint.sha256, checkpoint.path), clip)

@@ -218,6 +218,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         state, texts = read_tensors(path)
     except ValueError as error:
         raise BadFileError(f"{path}: {_line(error)}; copy or download it again.") from error
+    if METADATA_KEY in texts and (odd := sorted(texts.keys() - {METADATA_KEY, "format"})):  # a changed name would hide the hash of the content
+        raise BadFileError(f"{path}: damaged, its text {excerpt(odd[0])} is none that clip2x writes; copy or download it again.")
     try:
         metadata = json_value(texts.get(METADATA_KEY, "{}"))
     except ValueError as error:

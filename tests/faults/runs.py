@@ -18,6 +18,8 @@ from random import Random
 import injection
 import torch
 
+from clip2x.signals import TERMINATED
+
 Snapshot = Mapping[str, str]
 LIMIT_S = 300  # of one run; only a hang comes here
 
@@ -120,7 +122,7 @@ def strike(task: Task, folder: Path, how: str, runs: int, rng: Random, row: Row,
         at = rng.randint(1, steps)
         ended = in_child(lambda: task.run(folder), folder, (at, how))
         reached = folder.with_name(f"{folder.name}.steps").stat().st_size >= at
-        struck = {"kill": ended.status == -signal.SIGKILL, "terminate": ended.status == -signal.SIGTERM, "full": reached,
+        struck = {"kill": ended.status == -signal.SIGKILL, "terminate": ended.status in (-signal.SIGTERM, TERMINATED), "full": reached,
                   "worker": folder.with_name(f"{folder.name}.struck").exists()}[how]
         row.runs += 1
         row.injected += struck

@@ -24,7 +24,7 @@ from clip2x.data.triplets.shard import SCHEMA, VERSION, OpenFiles, Shard, write_
 from clip2x.data.triplets.store import TripletStore, crop_image
 from clip2x.encoders.clip import ClipTowers
 from clip2x.errors import BadFileError, InputError
-from clip2x.untrusted import json_value
+from clip2x.untrusted import bare, json_value
 
 FORMAT = 1  # part of every key: raise it when a change alters the pixels that the tower sees
 
@@ -153,7 +153,7 @@ class TripletEmbeddings:
         """
         kinds = [kind for kind in store.index["embeddings"] if kind["clip_id"] == clip_id]
         if len(kinds) != 1:
-            known = ", ".join(sorted({f"{kind['clip_id']} ({kind['image_size']} px)" for kind in store.index["embeddings"]})) or "none"
+            known = ", ".join(sorted({f"{bare(kind['clip_id'])} ({kind['image_size']} px)" for kind in store.index["embeddings"]})) or "none"
             raise InputError(f"{store.folder} has {'several kinds of' if kinds else 'no'} image embeddings of {clip_id!r} (there are: {known}); "
                              f"{'delete all but one folder of them' if kinds else 'compute them with embed-proxies, or name one that is there'}.")
         if not kinds[0]["complete"]:
