@@ -13,6 +13,7 @@ from torch.nn import functional
 from clip2x.adapters import build_adapter
 from clip2x.encoders.checkpoint_parts import (
     CLIP_KEYS,
+    FORMS_OF_ENCODER,
     carried_clip,
     describe_clip,
     joined_mined,
@@ -125,7 +126,7 @@ def adapted_encoder_of(checkpoint: AdapterCheckpoint, clip: ClipTowers) -> Adapt
     depth = depth_encoder_of(DepthCheckpoint(checkpoint.tower_state, about, checkpoint.sha256, checkpoint.path), clip)
     said = about["points"]
     points = None
-    if said is not None and not (isinstance(said, dict) and "kind" in said and type(said.get("num_points")) is int):
+    if said is not None and not all(key in said and FORMS_OF_ENCODER[key](said[key]) for key in ("kind", "num_points")):
         raise CheckpointMismatchError(f"{checkpoint.path}: does not say how its point encoder is built; write it again with {STAGE}.")
     if said is not None:
         points = point_encoder_of(PointCheckpoint(checkpoint.point_state, {**about, "encoder": said}, checkpoint.sha256, checkpoint.path), clip)
