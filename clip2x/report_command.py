@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +12,7 @@ from urllib.parse import quote
 from clip2x.errors import BadFileError, DataNotFoundError
 from clip2x.evaluation.results_page import overview_page, write_results_page
 from clip2x.storage import atomic_path
-from clip2x.untrusted import json_value
+from clip2x.untrusted import guarded, json_value
 
 ROW_KEYS = ("dataset", "variant", "split", "method", "num_samples", "num_classes", "top1", "top5", "class_mean", "per_class", "confusion", "chance",
             "majority", "interval", "gain", "protocol")  # that the page reads
@@ -33,17 +35,26 @@ def _report(options: argparse.Namespace) -> int:
     runs, collections = [], []
     for file in sorted(options.folder.rglob("results.json")):
         content = read_results(file)
-        page = write_results_page(file, content)
+        page = _drawn(partial(write_results_page, file, content), file)
         runs.append((_address(page, output), content))
         print(page)
     for file in sorted(options.folder.rglob("report.json")):
         found = _read_store_report(file)
         if found is not None:
             collections.append((_address(file.with_name("report.html"), output), found))
+    overview = _drawn(lambda: overview_page(runs, collections), options.folder)
     with atomic_path(output) as temporary:
-        temporary.write_text(overview_page(runs, collections), encoding="utf-8")
+        temporary.write_text(overview, encoding="utf-8")
     print(f"{output}: {len(runs)} runs" + (f", {len(collections)} triplet stores" if collections else ""))
     return 0
+
+
+def _drawn(draw: Callable[[], Any], source: Path) -> Any:
+    """Draw a page; values of another kind than those that clip2x writes are a fault of the file."""
+    try:
+        return guarded(draw)
+    except ValueError as error:
+        raise BadFileError(f"{source}: holds other values than clip2x writes ({error}); move it away or evaluate again.") from error
 
 
 def _address(page: Path, output: Path) -> str:

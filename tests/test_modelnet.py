@@ -326,6 +326,9 @@ def test_array_files_that_cannot_be_used(tmp_path: Path) -> None:
                 file[key] = values
         with pytest.raises(BadFileError, match=message):
             open_set(tmp_path, variant="hdf5_1024")
+    (folder / "train_files.txt").write_text("a/ply_data_train0.h5\nb/ply_data_train0.h5\n")
+    with pytest.raises(BadFileError, match="train_files.txt: lists 'ply_data_train0.h5' more than once"):
+        open_set(tmp_path, variant="hdf5_1024")
     (folder / "shape_names.txt").write_text("bathtub\nspaceship\n")
     with pytest.raises(BadFileError, match="'spaceship' is no class of modelnet10"):
         open_set(tmp_path, variant="hdf5_1024")
@@ -361,6 +364,9 @@ def test_text_clouds_are_read_by_the_official_lists(tmp_path: Path, reads: list[
     centred = np.stack([-raw[:, 2], raw[:, 1], raw[:, 0]], axis=1) - [-raw[:, 2].mean(), raw[:, 1].mean(), raw[:, 0].mean()]
     assert np.allclose(ours, centred / np.linalg.norm(centred, axis=1).max(), atol=1e-6)
     assert reads == ["bed_0001.txt"], "text files are cached too"
+    (folder / "modelnet10_test.txt").write_text("bed_0002\nbed_0001\nbed_0002\n")
+    with pytest.raises(BadFileError, match="modelnet10_test.txt: lists 'bed_0002' more than once"):
+        open_set(tmp_path, variant="text", split="test")
     (folder / "modelnet10_test.txt").write_text("bed_0002\nspaceship_0001\n")
     with pytest.raises(BadFileError, match=r"line 2: 'spaceship_0001' belongs to no class of modelnet10"):
         open_set(tmp_path, variant="text", split="test")

@@ -124,3 +124,17 @@ def test_bad_folders_and_files_are_one_line(tmp_path: Path, capsys: pytest.Captu
         (tmp_path / "results.json").write_text(json.dumps({"results": rows, "provenance": {}}))
         assert main(["report", str(tmp_path)]) == 2
         assert "is no results.json of this version of clip2x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [
+    {"num_classes": "<script>alert(1)</script>"}, {"num_samples": "4"}, {"chance": None}, {"top1": "x"}, {"per_class": {}}, {"per_class": [1]},
+    {"confusion": 3}, {"interval": []}, {"gain": 1}, {"protocol": []}, {"class_mean": {}},
+    {"mistakes": [{"id": "a", "index": "b", "is": "c", "called": "d", "probability": "e", "probability_of_true": 0.1}]}], ids=str)
+def test_values_of_another_kind_end_in_one_line_or_are_shown_as_text(changes: dict[str, Any], tmp_path: Path,
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(content(row("CLIP", **changes))))
+    if main(["report", str(tmp_path)]) == 0:
+        assert "<script>" not in (tmp_path / "report.html").read_text()
+    else:
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "holds other values than clip2x writes" in error

@@ -19,6 +19,7 @@ from clip2x.storage import sha256_of_file
 TOUR = REPO / "docs" / "tour.ipynb"
 
 
+@pytest.mark.slow
 def test_the_site_builds(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(tmp_path / "trees"), str(REPO / "docs"),
                str(tmp_path / "html")]

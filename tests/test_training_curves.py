@@ -28,6 +28,7 @@ def test_a_training_that_went_on_counts_from_where_its_second_file_starts(tmp_pa
     write_events(tmp_path, "train/loss", {step: 10.0 - step for step in range(6)}, "1")
     write_events(tmp_path, "train/loss", {4: 0.25, 5: float("nan"), 6: 0.125}, "2")
     (tmp_path / "events.out.tfevents.3").write_bytes(b"damaged" * 20)
+    (tmp_path / "events.out.tfevents.4").mkdir()
     curves = read_curves(tmp_path)
     assert curves == {"train/loss": [(0, 10.0), (1, 9.0), (2, 8.0), (3, 7.0), (4, 0.25), (6, 0.125)]}
     assert read_curves(tmp_path / "nowhere") == {}
@@ -56,6 +57,12 @@ def test_curves_are_kept_beside_the_results_and_found_again(tmp_path: Path) -> N
     for damaged in ("", "{}", '{"runs": [{"title": 1}]}', json.dumps({"runs": [{"title": "a", "checkpoint": "b", "curves": {"c": [1]}}]})):
         (tmp_path / FILE).write_text(damaged)
         assert kept_curves(tmp_path / "results.json") == []
+    for value in ("1e400", "NaN", "-Infinity", "1e308", "1" + "0" * 400):
+        for step, number in ((value, "1"), ("1", value)):
+            (tmp_path / FILE).write_text(f'{{"runs": [{{"title": "a", "checkpoint": "b", "curves": {{"c": [[{step}, {number}]], "d": [[1, 2]]}}}}]}}')
+            curves_section(kept_curves(tmp_path / "results.json"))
+    (tmp_path / FILE).write_text('{"runs": [{"title": "\\ud800", "checkpoint": "b", "curves": {}}]}')
+    assert kept_curves(tmp_path / "results.json") == [], "half a letter cannot be written"
     assert kept_curves(tmp_path / "nowhere" / "results.json") == []
 
 

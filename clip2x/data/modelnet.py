@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,9 @@ class ModelNet(SampledPoints):
         there = {name: frozenset(_names(self.folder / name, ".txt")) for name in labels}
         entries: list[Entry] = []
         absent: list[str] = []
-        for number, line in self._lines(self.split_file(split)):
+        lines = list(self._lines(self.split_file(split)))
+        _require_distinct([line for _, line in lines], self.split_file(split))
+        for number, line in lines:
             name = line.rpartition("_")[0]
             if name not in labels:
                 raise BadFileError(f"{self.split_file(split)}: line {number}: {excerpt(line)} belongs to no class of {self.manifest.name}.")
@@ -114,9 +116,7 @@ class ModelNet(SampledPoints):
         too_long = next((name for name in names if len(name.encode()) > LONGEST_NAME), None)
         if too_long is not None:
             raise BadFileError(f"{listed}: {excerpt(too_long)} is no name of a file, with its {len(too_long):,} letters.")
-        if len(set(names)) < len(names):
-            twice = next(name for place, name in enumerate(names) if name in names[:place])
-            raise BadFileError(f"{listed}: lists {excerpt(twice)} more than once.")
+        _require_distinct(names, listed)
         absent = [name for name in names if not (self.folder / name).is_file()]
         if names and len(absent) == len(names):
             raise self.not_found(f"{len(absent)} of {len(names)} files of {listed.name} missing, first {absent[0]}")
@@ -124,8 +124,9 @@ class ModelNet(SampledPoints):
             self.lacks_files = True
             self.notes.append(f"{len(absent)} of {len(names)} files of {listed.name} are missing, first {absent[0]}.")
         entries: list[Entry] = []
+        missing = set(absent)
         for name in names:
-            if name not in absent:
+            if name not in missing:
                 entries += [Entry(f"{name}#{row}", label) for row, label in enumerate(_array_labels(self.folder / name, labels))]
         return entries
 
@@ -196,6 +197,15 @@ def _names(folder: Path, suffix: str) -> list[str]:
         return []
     except OSError as error:
         raise BadFileError(f"{folder}: the folder cannot be read ({error.strerror or error}).") from error
+
+
+def _require_distinct(names: Sequence[str], listed: Path) -> None:
+    """Refuse a list that names something twice: it would be counted twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise BadFileError(f"{listed}: lists {excerpt(name)} more than once; get the list again.")
+        seen.add(name)
 
 
 def _array_labels(path: Path, labels: list[int]) -> list[int]:

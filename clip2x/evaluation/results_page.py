@@ -161,7 +161,7 @@ def _pictures(pictures: Sequence[tuple[str, bytes]]) -> str:
 
 def _data_set(name: str, rows: Sequence[Row], clouds: Clouds) -> str:
     first = rows[0]
-    about = (f'<p class="soft">{first["num_samples"]:,} objects, {first["num_classes"]} names; chance {percent(first["chance"])}, largest class '
+    about = (f'<p class="soft">{first["num_samples"]:,} objects, {first["num_classes"]:,} names; chance {percent(first["chance"])}, largest class '
              f'{percent(first["majority"])}; intervals: 95 %, by {text(first["interval"]["by"])}.</p>')
     heads = ["method", "class mean", "", "top-1", "", "top-5", "gain in top-1"]
     lines = [[_title(row) + (" †" if row["protocol"].get("transductive") else ""), *_with_interval(row, "class_mean"), *_with_interval(row, "top1"),

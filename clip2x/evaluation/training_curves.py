@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clip2x.evaluation.charts import line_chart, text
 from clip2x.storage import atomic_path
-from clip2x.untrusted import json_value
+from clip2x.untrusted import json_value, require_text
 
 FILE = "training_curves.json"  # beside results.json
 MOST_POINTS = 200  # of a curve; ours: more than a chart can show
 OF_TRAINING = ("train/", "val/", "select/")  # names that no evaluation writes
+LARGEST = 1e30  # of a number that is drawn; ours. A loss that ran away, NaN and infinity are left out
 MOST_LINES = 9  # of a chart: as many as there are colours
 Curve = list[tuple[int, float]]  # step, value
 Group = tuple[str, str, tuple[str, ...]]
@@ -54,14 +54,18 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
     A training that went on after it was stopped has several files: from where a later one starts, it counts. What is damaged is left out.
     """
+    from google.protobuf.message import DecodeError
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator  # half a second
 
     curves: dict[str, Curve] = {}
     for file in sorted(folder.glob("events.out.tfevents.*")):
         events: Any = EventAccumulator(str(file), size_guidance={SCALARS: 0}, purge_orphaned_data=False)
-        events.Reload()
+        try:
+            events.Reload()
+        except (OSError, DecodeError):  # not ours to read, a folder, a record with a good checksum that is none
+            continue
         for name in events.Tags()["scalars"]:
-            found = {int(event.step): float(event.value) for event in events.Scalars(name) if math.isfinite(event.value)}
+            found = {int(event.step): float(event.value) for event in events.Scalars(name) if abs(event.value) < LARGEST}
             if found:
                 kept = [point for point in curves.get(name, []) if point[0] < min(found)]
                 curves[name] = kept + sorted(found.items())
@@ -83,10 +87,10 @@ def kept_curves(file: Path) -> list[dict[str, Any]]:
     """Read `training_curves.json` beside `results.json`; nothing if it is not there or damaged."""
     try:
         content: Any = json_value(file.with_name(FILE).read_text(encoding="utf-8"))
-        return [{"title": str(run["title"]), "checkpoint": str(run["checkpoint"]), "curves": {
-            str(name): [(int(step), float(value)) for step, value in curve] for name, curve in run["curves"].items() if curve}}
-            for run in content["runs"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [{"title": require_text(str(run["title"])), "checkpoint": require_text(str(run["checkpoint"])), "curves": {
+            require_text(str(name)): [(int(step), float(value)) for step, value in curve if abs(value) < LARGEST and abs(step) < LARGEST]
+            for name, curve in run["curves"].items() if curve}} for run in content["runs"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return []
 
 
@@ -95,9 +99,10 @@ def _groups(curves: Mapping[str, Curve]) -> list[tuple[str, str, dict[str, Curve
     found: dict[Group, dict[str, Curve]] = {group: {} for group in GROUPS}
     for name, curve in curves.items():
         group = next((group for group in GROUPS if any(_starts(name, start) for start in group[2])), None)
-        if group is not None and len(found[group]) < MOST_LINES:
+        if group is not None:
             found[group][name] = curve
-    return [(title, axis, own) for (title, axis, _), own in found.items() if own]
+    return [(title if len(own) <= MOST_LINES else f"{title}, {MOST_LINES} of {len(own)}", axis, dict(list(own.items())[:MOST_LINES]))
+            for (title, axis, _), own in found.items() if own]
 
 
 def _starts(name: str, start: str) -> bool:
