@@ -137,7 +137,7 @@ def adapted_encoder_of(checkpoint: AdapterCheckpoint, clip: ClipTowers) -> Adapt
         towers = DualPathEncoder(depth, clip, points, 0 if said is None else said["num_points"])
         encoder = AdaptedEncoder(towers, adapter, tuple(about["paths"]))
     except InputError as error:
-        raise CheckpointMismatchError(f"{checkpoint.path}: {error}") from error
+        raise CheckpointMismatchError(f"{checkpoint.path}: {' '.join(str(error).split())[:300]}") from error
     adapter.load_state_dict(checkpoint.adapter_state)
     return encoder.to(clip.image_tower.colour_mean.device).requires_grad_(False).eval()
 
