@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Clip2xError as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
-    except (PermissionError, NotADirectoryError) as error:
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check who may read and write it.", file=sys.stderr)
         return 2
     except OSError as error:
@@ -221,7 +221,7 @@ def _check_data(options: argparse.Namespace) -> int:
     """Exit status 0 if at least one variant lacks nothing that is known and no file is broken, else 1."""
     from dataclasses import asdict
 
-    from clip2x.data.check import check_data, complete_variants
+    from clip2x.data.check import check_data, complete_variants, manifest_and_variant
     from clip2x.manifest import load_manifest
 
     if options.name == "triplets":
@@ -229,7 +229,7 @@ def _check_data(options: argparse.Namespace) -> int:
     reports = check_data(options.name, options.root, deep=options.deep)
     whole = complete_variants(reports)
     complete = bool(whole) and not any(report.status == "broken" for report in reports)
-    manifest = load_manifest(options.name.partition("/")[0])
+    manifest = load_manifest(manifest_and_variant(options.name)[0])
     if options.json:
         print(json.dumps({"name": options.name, "root": str(options.root), "complete": complete, "complete_variants": whole,
                           "splits": [asdict(report) for report in reports], "source": manifest.source}, default=str))
@@ -243,7 +243,7 @@ def _check_data(options: argparse.Namespace) -> int:
             print(f"    {line}")
         if report.num_problems > len(report.problems):
             print(f"    and {report.num_problems - len(report.problems):,} more problems")
-    if not complete:
+    if not complete and any(value for key, value in manifest.source.items() if key != "paper"):
         print("Get it:", ", ".join(f"{key}: {value}" for key, value in manifest.source.items() if value and key != "paper"))
     print(f"complete: {', '.join(whole)}" if complete else "broken files, see above" if whole else "incomplete")
     return 0 if complete else 1
@@ -277,3 +277,7 @@ def _render_pairs(options: argparse.Namespace) -> int:
         return 0
     print(f"All failed models: {report.failed_list}. Mend or remove these meshes and run again, or train without them: skip_missing_views: true.")
     return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

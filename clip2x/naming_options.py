@@ -18,4 +18,9 @@ def templates_of(text: str | None) -> list[str] | None:
 def note_unknown_words(recognizer: Recognizer, names: Sequence[str], means_nothing: str = "its score") -> None:
     """Say on stderr which names hold a word that a small CLIP never saw, and what therefore means nothing."""
     for name in recognizer.unknown_words(names):
-        print(f"note: the small CLIP never saw a word of {name!r}; {means_nothing} means nothing.", file=sys.stderr)
+        words = name.lower().split()
+        unknown = recognizer.unknown_words(words)
+        if len(unknown) == len(words):
+            print(f"note: the small CLIP never saw a word of {name!r}; {means_nothing} means nothing.", file=sys.stderr)
+        else:
+            print(f"note: the small CLIP never saw {' and '.join(map(repr, unknown))} of {name!r}, and goes by the other words.", file=sys.stderr)

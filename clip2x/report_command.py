@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 from clip2x.errors import BadFileError, DataNotFoundError
-from clip2x.evaluation.results_page import overview_page, write_results_page
 from clip2x.storage import atomic_path
 from clip2x.untrusted import guarded, json_value
 
@@ -31,6 +30,8 @@ def add_report_command(commands: Any) -> None:
 def _report(options: argparse.Namespace) -> int:
     if not options.folder.is_dir():
         raise DataNotFoundError(f"{options.folder}: no such folder; give the one that the results lie in, e.g. runs.")
+    from clip2x.evaluation.results_page import overview_page, write_results_page
+
     output = options.output or options.folder / "overview.html"
     runs, collections = [], []
     for file in sorted(options.folder.rglob("results.json")):
@@ -42,6 +43,8 @@ def _report(options: argparse.Namespace) -> int:
         found = _read_store_report(file)
         if found is not None:
             collections.append((_address(file.with_name("report.html"), output), found))
+    if not runs and not collections:
+        raise DataNotFoundError(f"{options.folder}: no results.json and no triplet store lies below it; give the folder of runs, e.g. runs.")
     overview = _drawn(lambda: overview_page(runs, collections), options.folder)
     with atomic_path(output) as temporary:
         temporary.write_text(overview, encoding="utf-8")

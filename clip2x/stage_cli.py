@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import sys
 import warnings
 from inspect import signature
 from pathlib import Path
@@ -67,7 +68,9 @@ class Clip2xCLI(LightningCLI):
             config.trainer.precision = "bf16-mixed" if _has_bf16(str(config.trainer.accelerator)) else "32-true"
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Build the trainer and keep the configuration on it for the results; checkpoints are written atomically."""
+        """Build the trainer and keep the configuration on it for the results; checkpoints are written atomically, bars shown on terminals only."""
+        if self.config[self.subcommand].trainer.enable_progress_bar is None and not (sys.stdout.isatty() or sys.stderr.isatty()):
+            kwargs["enable_progress_bar"] = False
         trainer: Any = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one that was asked for
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
@@ -82,6 +85,9 @@ def run_stage(args: list[str]) -> None:
         Clip2xError: One line for anything that is wrong with the arguments, the data or the weights, or a reader process that has died.
     """
     _quiet_lightning()
+    if len(args) == 1:
+        known = ", ".join(sorted(path.stem for path in stage_folder().glob("*.yaml")))
+        raise InputError(f"which stage? clip2x {args[0]} --config STAGE; stages that come with clip2x: {known} (and mini/STAGE behind it).")
     arguments = [args[0], *_resolved_configs(args[1:])] if args else ["--help"]
     try:
         Clip2xCLI(LightningModule, Clip2xDataModule, subclass_mode_model=True,

@@ -56,12 +56,17 @@ def _run(options: argparse.Namespace, build: Build, read_names: Callable[[str], 
     draw: DepthViews = DepthViews(point_radius="density")
     labels, about, title, num_points = [], "no encoder was asked", "Depth views", 1024
     recognizer = None
+    if options.templates and not options.classes:
+        raise InputError("--templates are for --classes; give some, e.g. --classes \"chair,table\".")
     if options.classes:
+        from clip2x.predict import SummedRecognizer
+
         recognizer, checkpoint = build(options)
         names = read_names(options.classes)
         templates = templates_of(options.templates)
         recognizer.class_embeddings(names, templates)
-        about, num_points = f"{checkpoint or recognizer.towers.id}; {len(names)} names compete", recognizer.num_points
+        source = "the sum of the point and the depth encoder" if isinstance(recognizer, SummedRecognizer) else checkpoint or recognizer.towers.id
+        about, num_points = f"{source}; {len(names)} names compete", recognizer.num_points
         if isinstance(recognizer.encoder, DepthViewEncoder):
             draw, title = recognizer.encoder.draw, "Depth views that the encoder saw"
         else:
@@ -73,6 +78,7 @@ def _run(options: argparse.Namespace, build: Build, read_names: Callable[[str], 
         note_unknown_words(recognizer, names)
     cloud = unit_sphere(points)
     shown = unit_sphere(read_turned(options.cloud, SHOWN, up=options.up, columns=options.columns, seed=options.seed)[None])[0]
+    shown = shown[sorted({tuple(point): place for place, point in enumerate(shown.tolist())}.values())]  # a small cloud's points are repeated
     azimuth, elevation, _ = view_preset(draw.views)
     cameras = [f"azimuth {turn:g}°, elevation {rise:g}°" for turn, rise in zip(azimuth.tolist(), elevation.tolist(), strict=True)]
     about = f"{num_points:,} points for the encoder, {up_of(options.cloud, options.up)} up in the file; {about}"

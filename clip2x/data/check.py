@@ -49,6 +49,14 @@ class SplitReport:
             self.problems.append(" ".join(reason.split()))
 
 
+def manifest_and_variant(name: str) -> tuple[str, str]:
+    """Take `manifest/variant` apart; the manifest may be the path of a YAML file, the variant is empty where none is named."""
+    if name.endswith((".yaml", ".yml")):
+        return name, ""
+    manifest, _, variant = name.rpartition("/")
+    return (manifest, variant) if manifest else (name, "")
+
+
 def check_data(name: str, root: Path, *, deep: bool = False) -> list[SplitReport]:
     """Examine every split of a data set, or of one variant (`manifest/variant`).
 
@@ -60,7 +68,7 @@ def check_data(name: str, root: Path, *, deep: bool = False) -> list[SplitReport
     Raises:
         InputError: If there is no such manifest or variant, or no such folder.
     """
-    manifest_name, _, variant = name.partition("/")
+    manifest_name, variant = manifest_and_variant(name)
     manifest = load_manifest(manifest_name)
     if variant:
         manifest.variant(variant)

@@ -189,6 +189,9 @@ def fit_weights(state: Mapping[str, Tensor], target: Mapping[str, Tensor], *, mo
 def _file_kind(path: Path) -> FileKind:
     if path.is_dir():
         raise BadFileError(f"{path}: a folder, not a weight file; name the file inside it.")
+    if path.suffix in (".pt2", ".onnx") and path.is_file():
+        raise BadFileError(f"{path}: an exported graph, not a weight file; run it with torch.export.load or onnxruntime (docs/export.md), or give "
+                           "the checkpoint that it was made of.")
     if not path.is_file():
         raise DataNotFoundError(f"{path}: no such weight file; give a .pt or .safetensors file, or an open_clip tag such as 'openai'.")
     with path.open("rb") as stream:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,3 +67,11 @@ def interval(values: NDArray[np.floating[Any]]) -> list[float]:
     """Take the quantiles that leave (1 - LEVEL) / 2 of the draws on each side; draws that are NaN do not count."""
     ends: list[float] = np.nanquantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2)).tolist()
     return ends
+
+
+def drawn_by(interval: Mapping[str, Any]) -> str:
+    """Say what a row's intervals were drawn by, and whether that is too little."""
+    by, scenes = interval["by"], interval.get("num_scenes")
+    if by == "scene":
+        return f"{by} ({scenes})"
+    return f"{by}, its {scenes} recordings are too few to be drawn; the intervals are too narrow" if scenes is not None else str(by)

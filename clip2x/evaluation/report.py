@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from clip2x.evaluation.bootstrap import drawn_by
 from clip2x.evaluation.metrics import effect_of
 from clip2x.storage import atomic_path
 
@@ -109,9 +110,7 @@ def _parts_table(title: str, rows: list[dict[str, Any]], key: str, profile: str)
 
 def _data_note(row: dict[str, Any]) -> str:
     """Say whether a data set is made of generated files, and how its intervals were drawn."""
-    by, scenes = row["interval"]["by"], row["interval"]["num_scenes"]
-    why = f", its {scenes} recordings are too few to be drawn; the intervals are too narrow" if by == "sample" and scenes is not None else ""
-    return f"{_title(row)}: {row['protocol']['data']}, intervals by {by}{f' ({scenes})' if by == 'scene' else ''}{why}."
+    return f"{_title(row)}: {row['protocol']['data']}, intervals by {drawn_by(row['interval'])}."
 
 
 def _method(row: dict[str, Any]) -> str:

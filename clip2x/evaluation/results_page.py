@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from clip2x.evaluation.bootstrap import drawn_by
 from clip2x.evaluation.charts import interval_bar, line_chart, text
 from clip2x.evaluation.method_page import method_details
 from clip2x.evaluation.metrics import effect_of
@@ -162,7 +163,7 @@ def _pictures(pictures: Sequence[tuple[str, bytes]]) -> str:
 def _data_set(name: str, rows: Sequence[Row], clouds: Clouds) -> str:
     first = rows[0]
     about = (f'<p class="soft">{first["num_samples"]:,} objects, {first["num_classes"]:,} names; chance {percent(first["chance"])}, largest class '
-             f'{percent(first["majority"])}; intervals: 95 %, by {text(first["interval"]["by"])}.</p>')
+             f'{percent(first["majority"])}; intervals: 95 %, by {text(drawn_by(first["interval"]))}.</p>')
     heads = ["method", "class mean", "", "top-1", "", "top-5", "gain in top-1"]
     lines = [[_title(row) + (" †" if row["protocol"].get("transductive") else ""), *_with_interval(row, "class_mean"), *_with_interval(row, "top1"),
               percent(row["top5"]), _gain(row["gain"])] for row in rows]
