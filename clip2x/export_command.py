@@ -67,7 +67,10 @@ def _export(options: argparse.Namespace, build: Build, read_names: Callable[[str
     note_unknown_words(recognizer, names or [])
 
     def reload(path: Path) -> Recognizer:
-        return load(path, "cpu", options.pretrained, trust_torchscript=options.trust_torchscript)
+        towers, clip = recognizer.towers, options.pretrained
+        if clip is None and towers.tag is None and towers.trained_words is None:
+            clip = checkpoint  # it holds a CLIP that is too large to travel on, as ULIP's do
+        return load(path, "cpu", clip, trust_torchscript=options.trust_torchscript)  # files that are written say which model that is
 
     written = export(graph, options.format, output, checkpoint, reload)
     for name, difference in written.differences.items():

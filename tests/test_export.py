@@ -7,14 +7,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import released_files
 import torch
 from conftest import REPO
-from small_clips import MODEL, own_clip, register_small_clips
+from small_clips import MODEL, large_clip, own_clip, register_small_clips
 from torch import Tensor
 
 import clip2x
@@ -36,6 +38,8 @@ from clip2x.predict import Recognizer, load_sum
 CLOUDS = torch.randn(5, 90, 3, generator=torch.Generator().manual_seed(0)) * 3 + 1
 KINDS = ("transformer", "pointnet2", "depth")
 GRAPHS = {"torch-export": ".pt2", "onnx": ".onnx"}
+EACH = [pytest.param(kind, ending, marks=() if kind == "transformer" else pytest.mark.slow) for kind in KINDS for ending in GRAPHS.values()]
+Exported = Callable[[str, str], Path]
 OF_DEPTH = {"kind": "depth_views", "views": "clip2point-6", "point_radius": 0.06, "num_points": 60, "up": "y", "pooling": "cosine_sum"}
 OF_POINTS = {"num_points": 60, "up": "y", "channels": ["x", "y", "z"]}
 SHARED = {"scale": 30.0, "templates": ["cloud of {}"], "class_names": ["chair"], "unseen_names": [], "seed": 3, "commit": "abc", "steps": 4,
@@ -97,22 +101,24 @@ def graph_of(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 @pytest.fixture(scope="module")
-def exported(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
-    """Each kind of encoder by each kind of graph, written by the command; which takes some seconds each."""
-    folder, made = tmp_path_factory.mktemp("exported"), {}
-    for kind in KINDS:
-        for file_format, ending in GRAPHS.items():
-            made[kind, ending] = folder / f"{kind}{ending}"
-            status = main(["export", "--checkpoint", str(checkpoints[kind]), "--format", file_format, "--output", str(made[kind, ending])])
-            assert status == 0, f"{kind}, {file_format}: see what was printed"
+def exported(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A kind of encoder by a kind of graph, written by the command when it is first asked for; which takes some seconds each."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @cache
+    def made(kind: str, ending: str) -> Path:
+        path, file_format = folder / f"{kind}{ending}", next(name for name in GRAPHS if GRAPHS[name] == ending)
+        status = main(["export", "--checkpoint", str(checkpoints[kind]), "--format", file_format, "--output", str(path)])
+        assert status == 0, f"{kind}, {file_format}: see what was printed"
+        return path
+
     return made
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ending", GRAPHS.values())
-def test_a_graph_embeds_as_the_recogniser_does(kind: str, ending: str, exported: dict[tuple[str, str], Path], checkpoints: dict[str, Path]) -> None:
+@pytest.mark.parametrize(("kind", "ending"), EACH)
+def test_a_graph_embeds_as_the_recogniser_does(kind: str, ending: str, exported: Exported, checkpoints: dict[str, Path]) -> None:
     """For batches and clouds of other sizes than the traced one; NaN for what the recogniser refuses."""
-    recognizer, path = clip2x.load(checkpoints[kind], "cpu"), exported[kind, ending]
+    recognizer, path = clip2x.load(checkpoints[kind], "cpu"), exported(kind, ending)
     ask = graph_of(path)
     for clouds in (CLOUDS, CLOUDS[:1, :30], CLOUDS[:2, :12].repeat(1, 40, 1)):
         difference = (ask(clouds) - recognizer.embed(clouds)).abs().max()
@@ -123,11 +129,10 @@ def test_a_graph_embeds_as_the_recogniser_does(kind: str, ending: str, exported:
     assert given[:3].isnan().all() and given[3].isfinite().all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ending", GRAPHS.values())
-def test_the_card_fits_the_file(kind: str, ending: str, exported: dict[tuple[str, str], Path]) -> None:
+@pytest.mark.parametrize(("kind", "ending"), EACH)
+def test_the_card_fits_the_file(kind: str, ending: str, exported: Exported) -> None:
     """And neither names a place of this machine."""
-    path = exported[kind, ending]
+    path = exported(kind, ending)
     text = path.with_name(f"{path.name}.json").read_text()
     card, content = json.loads(text), path.read_bytes()
     assert card["sha256"] == hashlib.sha256(content).hexdigest() and card["file"] == path.name and GRAPHS[card["format"]] == ending
@@ -142,7 +147,7 @@ def test_the_card_fits_the_file(kind: str, ending: str, exported: dict[tuple[str
         assert place.encode() not in content and place not in text
 
 
-def test_the_files_need_no_clip2x(exported: dict[tuple[str, str], Path], checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_the_files_need_no_clip2x(exported: Exported, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     """A fresh process in which clip2x cannot be imported gives what the recogniser gives, and finds the card inside."""
     np.save(tmp_path / "clouds.npy", CLOUDS.numpy())
     program = f"""
@@ -157,7 +162,7 @@ by_onnx = onnxruntime.InferenceSession(second).run(["embeds"], {{"points": cloud
 cards = [extra["{CARD_KEY}"], {{item.key: item.value for item in onnx.load(second).metadata_props}}["{CARD_KEY}"]]
 numpy.savez("answers.npz", by_torch=by_torch, by_onnx=by_onnx, formats=[json.loads(card)["format"] for card in cards])
 """
-    paths = [str(exported["transformer", ending]) for ending in GRAPHS.values()]
+    paths = [str(exported("transformer", ending)) for ending in GRAPHS.values()]
     subprocess.run([sys.executable, "-c", program, *paths], cwd=tmp_path, check=True)
     answers = np.load(tmp_path / "answers.npz")
     expected = clip2x.load(checkpoints["transformer"], "cpu").embed(CLOUDS).numpy()
@@ -170,6 +175,7 @@ def recognizers(checkpoints: dict[str, Path]) -> dict[str, Recognizer]:
             "sum": load_sum(checkpoints["transformer"], checkpoints["depth"], "cpu")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adapter", "ensemble", "sum"])
 def test_joined_encoders_are_one_graph(name: str, checkpoints: dict[str, Path]) -> None:
     """Those that give a point encoder a part of the cloud only take clouds of one size."""
@@ -235,6 +241,31 @@ def test_a_lightning_checkpoint_becomes_safetensors(kind: str, clip: ClipTowers,
     assert json.loads((tmp_path / "encoder.safetensors.json").read_text())["classes"] == ["chair", "bed"]
 
 
+@pytest.mark.parametrize("layout", ["ulip", "openshape"])
+def test_released_point_encoders_become_safetensors_and_no_graphs(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                                  clip: ClipTowers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a CLIP of their embeddings' width, which is stated once: the file that is written names its model."""
+    large_clip(tmp_path / "clip.pt")
+    if layout == "ulip":
+        source = released_files.save_ulip(tmp_path / "ulip.pt", released_files.random_state(
+            released_files.ulip_shapes(32, 3, group=32, width=64, depth=1)))
+    else:
+        source = released_files.save_demo(tmp_path / "openshape.pt", released_files.random_state(
+            released_files.openshape_shapes(32, width=64, depth=1, mlp=64, group=32)))
+    monkeypatch.setattr(files, "comparison_clouds", lambda graph: {"clouds": CLOUDS})
+    given, path = ("--checkpoint", source, "--clip", MODEL, "--pretrained", tmp_path / "clip.pt"), tmp_path / "new.safetensors"
+    status, out, err = run(capsys, *given, "--output", path)
+    assert (status, err) == (0, "") and "at most 0.0e+00 from clip2x" in out
+    own, theirs = clip2x.load(path, "cpu", tmp_path / "clip.pt"), clip2x.load(source, "cpu", tmp_path / "clip.pt", clip_model=MODEL)
+    assert torch.equal(own.classify(CLOUDS, ["chair", "bed"]), theirs.classify(CLOUDS, ["chair", "bed"]))
+    card = json.loads((tmp_path / "new.safetensors.json").read_text())
+    assert card["clip"]["model"] == MODEL and card["encoder"]["kind"] == theirs.encoder.describe()["kind"]
+    assert card["licence"]["data"] == {} and "nor which data they were made of" in card["licence"]["weights"]
+    for file_format, ending in GRAPHS.items():
+        refused(capsys, tmp_path, "the point encoders of ULIP and OpenShape look at values and cannot be traced; take --format safetensors.",
+                *given, "--format", file_format, "--output", tmp_path / f"new{ending}")
+
+
 def refused(capsys: pytest.CaptureFixture[str], folder: Path, message: str, *arguments: Any) -> None:
     """One line, exit status 2, and nothing written."""
     before = sorted(folder.iterdir())
@@ -264,6 +295,9 @@ def test_wrong_usage_is_answered_in_one_line(checkpoints: dict[str, Path], tmp_p
     refuse("class 'chair' stands twice", *graph, "--output", path, "--classes", "chair,chair")
     refuse("needs exactly one {} for the class name", *graph, "--output", path, "--classes", "chair", "--templates", "a")
     refuse("safetensors files hold one encoder", "--output", tmp_path / "new.safetensors", "--ensemble", checkpoint=checkpoints["depth"])
+    own_clip(tmp_path / "clip.safetensors")
+    refuse("clip.safetensors: is a CLIP, whose file holds no embeddings of classes; leave --classes out, or take --format torch-export or onnx.",
+           "--output", tmp_path / "new.safetensors", "--classes", "chair", checkpoint=tmp_path / "clip.safetensors")
 
 
 def test_a_missing_library_is_named_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str],
@@ -294,12 +328,13 @@ class Curious(PointTransformer):
 def test_what_cannot_be_traced_is_said_in_one_line(checkpoints: dict[str, Path], clip: ClipTowers, capfd: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     encoder = Curious(32, width=32, depth=1, heads=2, num_groups=8, group_size=8, group_widths=(8, 16, 16)).eval()
-    with pytest.raises(InputError, match=r"^this recogniser cannot be traced \(.*\); --format safetensors always works\.$"):
+    with pytest.raises(InputError, match=r"^this recogniser cannot be traced \(.*\); take --format safetensors\.$"):
         trace(CloudGraph(Recognizer(clip, encoder, num_points=20, device="cpu")))
     assert "def forward" not in "".join(capfd.readouterr())
-    dense = DepthViewEncoder(clip, "clip2point-6", "density")
-    with pytest.raises(InputError, match=r"radius of its discs for each cloud \(density\), which cannot be traced; take --format safetensors\."):
-        CloudGraph(Recognizer(clip, dense, num_points=20, device="cpu"))
+    for tower, otherwise in ((clip, ""), (clip.trainable_image_tower(), "; take --format safetensors")):
+        dense = DepthViewEncoder(tower, "clip2point-6", "density").eval()
+        with pytest.raises(InputError, match=rf"radius of its discs for each cloud \(density\), which cannot be traced{otherwise}\.$"):
+            trace(CloudGraph(Recognizer(clip, dense, num_points=20, device="cpu")))
     with pytest.raises(InputError, match="the sum of two encoders has no embedding of its own; give --classes, or export one of them"):
         CloudGraph(recognizers(checkpoints)["sum"])
 

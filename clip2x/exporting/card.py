@@ -15,6 +15,7 @@ from clip2x.encoders.checkpoint_parts import describe_clip
 from clip2x.encoders.clip_files import read_weights
 from clip2x.encoders.depth_checkpoint import as_depth_checkpoint
 from clip2x.encoders.point_checkpoint import STAGE as POINT_STAGE
+from clip2x.encoders.point_checkpoint import as_point_checkpoint, is_point_checkpoint
 from clip2x.exporting.graph import INPUT, OPSET, CloudGraph
 from clip2x.manifest import load_manifest, manifest_names
 from clip2x.predict import DEFAULTS, Recognizer
@@ -22,8 +23,10 @@ from clip2x.storage import sha256_of_file
 
 TRAINING = ("stage", "class_names", "unseen_names", "mined", "trained_on", "trained_with", "parents", "seed", "commit", "precision", "steps",
             "val_top1", "selected_on", "notes")  # keys of a checkpoint's description that say how it was made
-WEIGHTS_TERMS = ("nothing is stated for the weights; they were made of the data named here and of a CLIP, whose terms may bind them. The mini "
-                 "profile's generated data, which stand under the same names, are under the code's licence")
+WEIGHTS_TERMS = {  # by whether data sets are named
+    True: "nothing is stated for the weights; they were made of the data named here and of a CLIP, whose terms may bind them. The mini profile's "
+          "generated data, which stand under the same names, are under the code's licence",
+    False: "nothing is stated for the weights, nor which data they were made of; the terms of these and of the CLIP may bind them"}
 
 
 def describe_checkpoint(checkpoint: Path | None, recognizer: Recognizer) -> dict[str, Any]:
@@ -31,7 +34,10 @@ def describe_checkpoint(checkpoint: Path | None, recognizer: Recognizer) -> dict
     about: dict[str, Any] = {}
     if checkpoint is not None:
         weights = read_weights(checkpoint)
-        about = weights.metadata or as_depth_checkpoint(weights, checkpoint).about
+        if is_point_checkpoint(weights):
+            about = as_point_checkpoint(weights, checkpoint).about
+        else:
+            about = weights.metadata or as_depth_checkpoint(weights, checkpoint).about
     encoder = {"kind": "depth_views", "up": "y", **DEFAULTS, "pooling": "cosine_sum"} | about.get("encoder", {})
     return {**about, **describe_clip(recognizer.towers), "encoder": about["encoder"] if about.get("stage") == POINT_STAGE else encoder}
 
@@ -39,6 +45,7 @@ def describe_checkpoint(checkpoint: Path | None, recognizer: Recognizer) -> dict
 def build_card(graph: CloudGraph, about: Mapping[str, Any], checkpoint: Path | None, file_format: str) -> dict[str, Any]:
     """Say what a file takes and gives and how it came to be; what is known of the written file only is added by `seal`."""
     recognizer = graph.recognizer
+    data = {name: load_manifest(name).licence for name in _data_sets(about)}
     clip = {key: about[key] for key in ("model", "clip_pretrained", "clip_sha256", "clip_content_sha256")}
     card: dict[str, Any] = {
         "format": file_format,
@@ -56,8 +63,7 @@ def build_card(graph: CloudGraph, about: Mapping[str, Any], checkpoint: Path | N
         "clip": {"id": about["clip"], **{key.removeprefix("clip_"): value for key, value in clip.items()}, "image_size": about["image_size"],
                  "colour_mean": about["mean"], "colour_std": about["std"]},
         "training": {key: about[key] for key in TRAINING if key in about},
-        "licence": {"code": "MIT (clip2x)", "weights": WEIGHTS_TERMS,
-                    "data": {name: load_manifest(name).licence for name in _data_sets(about)}},
+        "licence": {"code": "MIT (clip2x)", "weights": WEIGHTS_TERMS[bool(data)], "data": data},
         "checkpoint": None if checkpoint is None else {"file": checkpoint.name, "sha256": sha256_of_file(checkpoint)},
         "made_by": {"clip2x": __version__, "torch": torch.__version__, **({"onnx_opset": OPSET} if file_format == "onnx" else {})}}
     if file_format == "safetensors":

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from clip2x.encoders.adapter_checkpoint import as_adapter_checkpoint, save_adapter_checkpoint
-from clip2x.encoders.clip import ImageTower
+from clip2x.encoders.clip import ClipTowers, ImageTower
 from clip2x.encoders.clip_files import read_weights
 from clip2x.encoders.depth_checkpoint import save_depth_checkpoint
 from clip2x.encoders.dual import AdaptedEncoder
 from clip2x.encoders.point_checkpoint import save_point_checkpoint
 from clip2x.encoders.points import PointEncoder
+from clip2x.encoders.released_points import is_released
 from clip2x.errors import CheckpointMismatchError, InputError
 from clip2x.exporting.card import build_card, describe_checkpoint, seal
 from clip2x.exporting.graph import CloudGraph, Run, run_onnx, run_torch_export, save_onnx, save_torch_export, trace
@@ -128,9 +129,12 @@ def _write_safetensors(graph: CloudGraph, about: Mapping[str, Any], checkpoint: 
     recognizer, encoder = graph.recognizer, graph.recognizer.encoder
     if checkpoint is None or isinstance(recognizer, SummedRecognizer) or recognizer.ensemble is not None:
         raise InputError("safetensors files hold one encoder; give its --checkpoint, without --ensemble, or take --format torch-export or onnx.")
+    if graph.names is not None and isinstance(getattr(encoder, "tower", None), ClipTowers):
+        raise InputError(f"{checkpoint}: is a CLIP, whose file holds no embeddings of classes; leave --classes out, or take --format torch-export "
+                         "or onnx.")
     with checkpoint.open("rb") as stream:
-        is_copy = stream.read(16)[8:9] == b"{"
-    if is_copy:
+        is_safetensors = stream.read(16)[8:9] == b"{"
+    if is_safetensors and not is_released(read_weights(checkpoint)):  # those of others say nothing of themselves
         shutil.copyfile(checkpoint, path)
     elif isinstance(encoder, PointEncoder):
         save_point_checkpoint(path, encoder, recognizer.towers, about)

@@ -22,7 +22,8 @@ from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import DepthViewEncoder
 from clip2x.encoders.dual import AdaptedEncoder
 from clip2x.encoders.points import PointEncoder
-from clip2x.errors import InputError, MissingDependencyError
+from clip2x.encoders.points.released import ReleasedEncoder
+from clip2x.errors import Clip2xError, InputError, MissingDependencyError
 from clip2x.geometry import unit_sphere
 from clip2x.predict import Recognizer, SummedRecognizer
 
@@ -54,7 +55,7 @@ class CloudGraph(nn.Module):
         output: One of `OUTPUTS`.
 
     Raises:
-        InputError: If the recogniser draws its clouds in a way that depends on their values, has no embedding, or a name cannot be used.
+        InputError: If the recogniser has no embedding, or a name cannot be used.
     """
 
     def __init__(self, recognizer: Recognizer, names: Sequence[str] | None = None, templates: Sequence[str] | None = None) -> None:
@@ -64,9 +65,6 @@ class CloudGraph(nn.Module):
         self.names, self.templates = None if names is None else list(names), templates
         parts = _parts(recognizer)
         self.parts, self.recognizer = nn.ModuleList(dict.fromkeys(parts)), recognizer
-        if any(getattr(part, "point_radius", None) == "density" for part in parts):
-            raise InputError("this encoder chooses the radius of its discs for each cloud (density), which cannot be traced; take --format "
-                             "safetensors.")
         point_encoders = [part for part in parts if isinstance(part, PointEncoder)]
         self.any_number = len(point_encoders) == 0 or isinstance(recognizer.encoder, PointEncoder)
         self.draws = any(isinstance(part, DepthViews) for part in parts)
@@ -93,12 +91,17 @@ def trace(graph: CloudGraph) -> ExportedProgram:
     """Trace a graph: batch size and, where it may change, the number of points are left open.
 
     Raises:
-        InputError: If that fails, as it may for encoders and image towers that look at values.
+        InputError: If that fails, as it does for discs whose radius is chosen for each cloud and for the point encoders of ULIP and OpenShape, and
+            as it may for encoders and image towers that look at values.
     """
+    if any(getattr(part, "point_radius", None) == "density" for part in graph.parts):
+        raise InputError(f"this encoder chooses the radius of its discs for each cloud (density), which cannot be traced{_otherwise(graph)}.")
+    if any(isinstance(part, ReleasedEncoder) for part in graph.parts):
+        raise InputError(f"the point encoders of ULIP and OpenShape look at values and cannot be traced{_otherwise(graph)}.")
     sizes: dict[int, Any] = {0: Dim("batch", min=1, max=MOST_CLOUDS)}
     if graph.any_number:
         sizes[1] = Dim("points", min=graph.least, max=MOST_POINTS)
-    with torch.no_grad(), _plain_attention(), _one_line("this recogniser cannot be traced"):
+    with torch.no_grad(), _plain_attention(), _one_line("this recogniser cannot be traced", _otherwise(graph)):
         program = torch.export.export(graph.eval(), (graph.example(),), dynamic_shapes={INPUT: sizes}, strict=False)
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
@@ -120,7 +123,7 @@ def save_onnx(program: ExportedProgram, path: Path, card: str, output: str) -> N
         InputError: If an operation has no counterpart in ONNX.
     """
     require_onnx()
-    with warnings.catch_warnings(), _one_line("this recogniser cannot be written as ONNX; --format torch-export may do"):
+    with warnings.catch_warnings(), _one_line("this recogniser cannot be written as ONNX", "; --format torch-export may do"):
         warnings.simplefilter("ignore")
         written = torch.onnx.export(program, input_names=[INPUT], output_names=[output], opset_version=OPSET, dynamo=True, verbose=False,
                                     custom_translation_table={torch.ops.aten.sort.stable: _stable_sort, torch.ops.aten.mean.dim: _exact_mean})
@@ -204,15 +207,24 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+def _otherwise(graph: CloudGraph) -> str:
+    """Name the format that takes any trained encoder, but no sum of two and no CLIP with names."""
+    recognizer = graph.recognizer
+    trained = recognizer.ensemble is None and not isinstance(getattr(recognizer.encoder, "tower", None), ClipTowers)
+    return "; take --format safetensors" if trained else ""
+
+
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def _one_line(what: str, otherwise: str) -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # of what it cannot trace PyTorch logs and prints whole graphs
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             yield
+    except Clip2xError:
+        raise
     except Exception as error:  # whatever the tracers raise
         reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise InputError(f"{what} ({type(error).__name__}: {reason}); --format safetensors always works.") from error
+        raise InputError(f"{what} ({type(error).__name__}: {reason}){otherwise}.") from error
     finally:
         logging.disable(before)
