@@ -17,7 +17,19 @@ LARGEST_YAML = 200_000  # nodes, those behind aliases counted each time; ours: t
 LONGEST_PATH = 255  # letters, of a path in a file; ours: those of the five data sets have up to 170
 DEEPEST = 64  # lists and mappings within each other; ours: the deepest file of ours has 8
 
-_SHORT = reprlib.Repr()
+MOST_METADATA = 2_000_000  # values, shared ones counted each time; ours: names and frames of the five data sets are below 100,000
+PLAIN = (str, int, float, bool, type(None), list, tuple, dict)
+
+
+class _Short(reprlib.Repr):
+    """Of what is no plain value only the name of its type: its own `repr` may unfold without end."""
+
+    def repr1(self, x: Any, level: int) -> str:
+        """Write a value, `level` deep at most."""
+        return super().repr1(x, level) if type(x) in (*PLAIN, bytes, set, frozenset) else f"<{type(x).__name__}>"
+
+
+_SHORT = _Short()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 60
 
 
@@ -62,6 +74,31 @@ def excerpt(value: object, width: int = 80) -> str:
 def bare(value: object) -> str:
     """Write a value as `excerpt` does, a text without quotes around it."""
     return excerpt(value).strip("'") if isinstance(value, str) else excerpt(value)
+
+
+def require_plain(value: object) -> None:
+    """Refuse what is more than plain values, or unfolds to more than `MOST_METADATA` of them where parts are shared.
+
+    Raises:
+        ValueError: If it is.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(part: object, depth: int) -> int:
+        if type(part) not in PLAIN:
+            raise ValueError(f"a value of the type {type(part).__name__}")
+        if not isinstance(part, list | tuple | dict):
+            return 1
+        if depth > DEEPEST:
+            raise ValueError(f"lists within lists, more than {DEEPEST} deep")
+        if id(part) not in sizes:
+            inside = [side for pair in part.items() for side in pair] if isinstance(part, dict) else part
+            sizes[id(part)] = 1 + sum(size(item, depth + 1) for item in inside)
+        if sizes[id(part)] > MOST_METADATA:
+            raise ValueError(f"lists that unfold to more than {MOST_METADATA:,} values")
+        return sizes[id(part)]
+
+    size(value, 0)
 
 
 def require_below(name: str, *, up: int = 0) -> str:

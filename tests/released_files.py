@@ -168,15 +168,15 @@ def attention(tokens: Tensor, state: State, qkv: str, proj: str, heads: int) -> 
     return apply_linear(torch.cat(mixed, dim=-1), state, proj)
 
 
-def ulip_twin(state: State, cloud: Tensor, *, depth: int, colour: bool) -> Tensor:
+def ulip_twin(state: State, cloud: Tensor, *, depth: int, colour: bool, centres: int = 512) -> Tensor:
     """Encode one cloud (N, 3), centred, largest norm 1, to (E,)."""
     weights = {name.removeprefix("point_encoder."): value.double() for name, value in state.items()}
     points = cloud.numpy().astype(np.float32)
-    centres = farthest(points, 512, 0, 1e-3)
+    chosen = farthest(points, centres, 0, 1e-3)
     tokens = []
-    for centre in centres:
+    for centre in chosen:
         squared = ((points - points[centre]) ** 2).sum(axis=1)
-        nearest = sorted(range(len(points)), key=lambda index, squared=squared: squared[index])[:32]
+        nearest = squared.argsort(kind="stable")[:32]
         group = torch.from_numpy(points[nearest] - points[centre]).double()
         if colour:
             group = torch.cat([group, torch.full((32, 3), 0.4, dtype=torch.double)], dim=1)
@@ -186,7 +186,7 @@ def ulip_twin(state: State, cloud: Tensor, *, depth: int, colour: bool) -> Tenso
         mixed = standardise(apply_linear(both, weights, "encoder.second_conv.0"), weights, "encoder.second_conv.1").relu()
         tokens.append(apply_linear(mixed, weights, "encoder.second_conv.3").amax(dim=0))
     sequence = torch.cat([weights["cls_token"][0], apply_linear(torch.stack(tokens), weights, "reduce_dim")])
-    places = gelu(apply_linear(torch.from_numpy(points[centres]).double(), weights, "pos_embed.0"))
+    places = gelu(apply_linear(torch.from_numpy(points[chosen]).double(), weights, "pos_embed.0"))
     positions = torch.cat([weights["cls_pos"][0], apply_linear(places, weights, "pos_embed.2")])
     heads = sequence.shape[1] // 64
     for layer in range(depth):
@@ -208,7 +208,7 @@ def openshape_twin(state: State, cloud: Tensor, *, depth: int, centres: int, rad
     chosen = farthest(points, centres, int((points**2).sum(axis=1).argmax()))
     tokens = []
     for centre in chosen:
-        inside = [index for index in range(len(points)) if ((points[index] - points[centre]) ** 2).sum() <= radius**2][:samples]
+        inside = np.flatnonzero(((points - points[centre]) ** 2).sum(axis=1) <= radius**2).tolist()[:samples]
         inside += [inside[0]] * (samples - len(inside))
         places = torch.from_numpy(points[inside]).double()
         parts = [places - torch.from_numpy(points[centre]).double(), places, *([torch.full_like(places, 0.4)] if colour else [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from released_files import State
 from torch import Tensor
 from torch.nn import functional
+from triplet_runs import write_depth_encoder
 
 import clip2x
 from clip2x.cli import main
@@ -23,16 +25,22 @@ from clip2x.encoders import released_points, slip
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.clip_files import read_clip_file, read_weights
 from clip2x.encoders.point_checkpoint import read_point_checkpoint
-from clip2x.encoders.points import build_point_encoder
+from clip2x.encoders.points import PointPatchTransformer, PointTransformer, UlipPointBert, build_point_encoder, point_bert
 from clip2x.errors import BadFileError, CheckpointMismatchError, Clip2xError, DataNotFoundError, InputError
 from clip2x.evaluation.frozen_encoder import FrozenEncoder
 from clip2x.evaluation.ladder import Ladder
 from clip2x.geometry import unit_sphere
+from clip2x.modules.adapter_sweep import AdapterSweep
+from clip2x.modules.few_shot import FewShotRecognition
+from clip2x.modules.gdpa_tuning import GDPATuning
+from clip2x.modules.triplet_pretraining import TripletPretraining
+from clip2x.modules.zero_shot import ZeroShotClassification
 
 POINTS = torch.randn(2, 700, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2.0, 0.6])
 NAMES = ["chair", "table", "lamp"]
 WIDE = "tests-{}-quickgelu"  # a small CLIP of the embedding's width
 SMALL = {"width": 64, "depth": 2}
+SMALLEST = {"width": 256, "depth": 6, "mlp": 1024, "group": 96}  # of OpenShape's sizes
 ULIP_SMALL = files.ulip_shapes(48, 3, group=32, **SMALL)
 
 
@@ -61,7 +69,10 @@ def write(layout: str, path: Path) -> tuple[Path, State, dict[str, Any]]:
     if layout.startswith("ulip"):
         depth, colour = int(layout.split("-")[2]), "rgb" in layout
         state = files.random_state(files.ulip_shapes(1280 if colour else 512, 6 if colour else 3, depth))
-        return files.save_ulip(path, state), state, {"depth": depth, "colour": colour}
+        return files.save_ulip(path, state), state, {"depth": depth, "colour": colour, "centres": 512 if depth > 2 else 64}
+    if layout == "openshape-small":
+        state = files.random_state(files.openshape_shapes(1280, **SMALLEST))
+        return files.save_openshape(path, state), state, {"depth": 6, "centres": 64, "radius": 0.4, "samples": 256, "swap": True}
     if layout == "openshape-g14":
         state = files.random_state(files.openshape_shapes(1280))
         return files.save_openshape(path, state), state, {"depth": 12, "centres": 384, "radius": 0.2, "samples": 64, "swap": True}
@@ -75,16 +86,19 @@ LAYOUTS = {  # -> method, width of the embeddings, points, scale, the CLIP of th
     "ulip-xyz-12": ("ULIP", 512, 8192, 30.0, ("SLIP-ViT-B-16", None)),
     "ulip-xyz-2": ("ULIP", 512, 8192, 30.0, ("SLIP-ViT-B-16", None)),
     "openshape-g14": ("OpenShape", 1280, 10_000, 20.0, ("ViT-bigG-14", "laion2b_s39b_b160k")),
+    "openshape-small": ("OpenShape", 1280, 10_000, 20.0, ("ViT-bigG-14", "laion2b_s39b_b160k")),
     "openshape-l14": ("OpenShape", 768, 10_000, 100.0, ("ViT-L-14-quickgelu", "openai")),
     "openshape-b32": ("OpenShape", 512, 10_000, 100.0, ("ViT-B-32-quickgelu", "openai")),
 }
+WHOLE = ("ulip2-xyzrgb-18", "ulip-xyz-12", "openshape-g14", "openshape-b32")  # full sizes, slow; of ULIP's the others have 2 layers and 64 groups
 
 
-@pytest.mark.parametrize("layout", [pytest.param(name, marks=pytest.mark.slow) if name.endswith(("-18", "-12")) else name for name in LAYOUTS])
-def test_a_released_file_gives_the_features_of_its_twin(layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", [pytest.param(name, marks=pytest.mark.slow) if name in WHOLE else name for name in LAYOUTS])
+def test_a_released_file_gives_the_features_of_its_twin(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recogniser centres and scales; axes, colours and neighbourhoods are the official code's; the CLIP here is a small one of that width."""
     method, width, num_points, scale, clip = LAYOUTS[layout]
     path, state, needs = write(layout, tmp_path / "model.pt")
+    monkeypatch.setattr(point_bert, "NUM_GROUPS", needs["centres"])
     stored = read_point_checkpoint(path)
     assert stored.method == method and stored.about["scale"] == pytest.approx(scale) and not stored.carries_clip
     assert (stored.about["model"], stored.about["clip_pretrained"]) == clip and clip[0] in open_clip.list_models()
@@ -103,7 +117,7 @@ def test_a_released_file_gives_the_features_of_its_twin(layout: str, tmp_path: P
 
 def test_openshape_sees_mirrored_clouds(tmp_path: Path) -> None:
     """A determinant of -1: the encoder of a cloud whose y and z are exchanged is the one without the exchange of the cloud itself."""
-    state = files.random_state(files.openshape_shapes(48, width=256, depth=6, mlp=1024, group=96))
+    state = files.random_state(files.openshape_shapes(48, **SMALLEST))
     encoder = encoder_of(files.save_openshape(tmp_path / "model.pt", state))
     upright = build_point_encoder({**encoder.describe(), "gravity": "y"}, 48)
     upright.load_state_dict(encoder.state_dict())
@@ -114,12 +128,13 @@ def test_openshape_sees_mirrored_clouds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["ulip", "openshape"])
-def test_small_clouds_repeats_and_batches(layout: str, tmp_path: Path) -> None:
+def test_small_clouds_repeats_and_batches(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal points count once, a cloud's features do not hang on the others of its batch, and few points are enough."""
+    monkeypatch.setattr(point_bert, "NUM_GROUPS", 64)
     if layout == "ulip":
         path = files.save_ulip(tmp_path / "model.pt", files.random_state(ULIP_SMALL))
     else:
-        path = files.save_openshape(tmp_path / "model.pt", files.random_state(files.openshape_shapes(48, 3, width=256, depth=6, mlp=1024, group=96)))
+        path = files.save_openshape(tmp_path / "model.pt", files.random_state(files.openshape_shapes(48, 3, **SMALLEST)))
     encoder = encoder_of(path)
     few, many = unit_sphere(POINTS[:1, :20]), unit_sphere(POINTS[:1, :600])
     padded = torch.cat([few, few[:, :1].expand(-1, 580, -1)], dim=1)
@@ -129,6 +144,48 @@ def test_small_clouds_repeats_and_batches(layout: str, tmp_path: Path) -> None:
     again = build_point_encoder(encoder.describe(), 48)
     again.load_state_dict(encoder.state_dict())
     assert torch.equal(again.eval()(few), encoder(few))
+
+
+@pytest.mark.parametrize("kind", ["ulip_point_bert", "openshape_patch_transformer", "pointnet2", "point_transformer"])
+def test_a_masked_first_point_in_a_mixed_batch(kind: str) -> None:
+    """What stands in the place of centres that the smaller cloud does not have has no effect, even where it is masked and nothing lies around it."""
+    torch.manual_seed(0)
+    encoder = build_point_encoder({"kind": kind, **({} if kind == "pointnet2" else SMALL)}, 48).eval()
+    for values in encoder.parameters():
+        torch.nn.init.normal_(values, std=0.1)
+    cloud = functional.normalize(POINTS[:, :400], dim=-1)  # on a sphere: nothing near the origin
+    mask = torch.ones(2, 400, dtype=torch.bool)
+    mask[0, 0] = mask[0, 100:] = False
+    both = encoder(cloud, mask)
+    assert torch.allclose(both[:1], encoder(cloud[:1, 1:100]), atol=1e-4) and torch.allclose(both[1:], encoder(cloud[1:]), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ulip_point_bert", "openshape_patch_transformer"])
+def test_centres_are_chosen_once_for_all_clouds(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    encoder = build_point_encoder({"kind": kind, **SMALL}, 48)
+    clouds, calls = unit_sphere(torch.randn(6, 40, 3)), []
+    choose = encoder.choose_centres  # type: ignore[operator]
+    monkeypatch.setattr(encoder, "choose_centres", lambda cloud: calls.append(len(cloud.coordinates)) or choose(cloud))
+    together = encoder(clouds)
+    assert calls == [6] and torch.allclose(together, torch.cat([encoder(cloud[None]) for cloud in clouds]), atol=1e-5)
+
+
+def test_stages_that_cannot_state_what_such_a_file_keeps_to_itself_refuse_it(tmp_path: Path) -> None:
+    path, clip = files.save_ulip(tmp_path / "ulip.pt", ULIP_STATE), ClipTowers("clip2x-small", random_weights=True)
+    depth = write_depth_encoder(tmp_path / "depth.safetensors", clip)
+    refused: list[tuple[str, Any]] = [
+        (r"model.point_checkpoint .*ulip.pt is ULIP's released point encoder; accepted here are those of pretrain-points; give point_encoder.safetens"
+         r"ors, or leave it out: --model.point_checkpoint null\.$", lambda: AdapterSweep(clip, tmp_path, depth, path)),
+        ("model.point_checkpoint .*ulip.pt is ULIP's released", lambda: GDPATuning(clip, tmp_path / "a.safetensors", depth, path)),
+        (r"model.init .*ulip.pt is ULIP's released point encoder; .* --model.init null\.$",
+         lambda: TripletPretraining(clip, tmp_path / "a.safetensors", PointTransformer, init=path))]
+    for message, build in refused:
+        with pytest.raises(CheckpointMismatchError, match=message):
+            build()
+    for kind in (UlipPointBert, PointPatchTransformer):
+        with pytest.raises(InputError, match=f"model.encoder is {kind.__name__}, which computes weights that others released .*; train a Point"):
+            TripletPretraining(clip, tmp_path / "a.safetensors", partial(kind, **SMALL))
 
 
 def encoder_of(path: Path) -> Any:
@@ -189,7 +246,7 @@ def test_the_real_slip_has_the_published_layout() -> None:
 
 def test_evaluation_takes_such_encoders_and_names_whose_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(released_points.CLIPS["OpenShape"], 48, (WIDE.format(48), None))
-    shapes = files.openshape_shapes(48, width=256, depth=6, mlp=1024, group=96)
+    shapes = files.openshape_shapes(48, **SMALLEST)
     path = files.save_openshape(tmp_path / "model.pt", files.random_state(shapes))
     clip = ClipTowers(WIDE.format(48), str(clip_file(tmp_path / "clip.pt", 48)))
     stored = read_point_checkpoint(path)
@@ -201,6 +258,11 @@ def test_evaluation_takes_such_encoders_and_names_whose_they_are(tmp_path: Path,
     frozen = FrozenEncoder(path, clip)
     assert frozen.title == "OpenShape" and frozen.num_points == 10_000
     assert torch.allclose(ladder(cloud, "cosine_sum")[0][1], frozen(cloud), atol=1e-6)
+    assert ZeroShotClassification(clip, tmp_path, point_checkpoint=path)._checkpoint_files()["OpenShape"] == str(path)
+    few = FewShotRecognition(clip, tmp_path, path)
+    said = few._method("linear probe").protocol
+    assert (said["encoder"], few._checkpoint_files()) == ("OpenShape", {"OpenShape": str(path)})
+    assert "on ModelNet40's test list" in said["selected_on"] and said["notes"] == ladder.methods[2].protocol["notes"]
 
 
 def test_the_command_line_takes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +286,7 @@ def without(state: State, name: str) -> State:
 
 
 ULIP_STATE = files.random_state(ULIP_SMALL)
-PATCH_STATE = files.random_state(files.openshape_shapes(64, width=256, depth=6, mlp=1024, group=96))
+PATCH_STATE = files.random_state(files.openshape_shapes(64, **SMALLEST))
 DEMO_STATE = files.random_state(files.openshape_shapes(None, width=64, depth=1, mlp=64, group=32))
 
 

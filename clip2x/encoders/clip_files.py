@@ -26,7 +26,7 @@ from clip2x.encoders import slip
 from clip2x.errors import BadFileError, CheckpointMismatchError, DataNotFoundError
 from clip2x.storage import sha256_of_file
 from clip2x.tensor_files import read_tensors, save_tensors
-from clip2x.untrusted import bare, excerpt, json_value
+from clip2x.untrusted import bare, excerpt, json_value, require_plain
 
 FileKind = Literal["torchscript", "pickle", "safetensors"]
 OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")  # official code (openai/CLIP, clip/model.py): extra keys
@@ -256,6 +256,10 @@ def _read_pickle(path: Path) -> tuple[dict[str, Any], dict[str, Any], float | No
     except BROKEN_PICKLE as error:
         raise BadFileError(f"{path}: truncated or damaged ({_line(error)}); copy or download it again.") from error
     metadata = content.get(METADATA_KEY) if isinstance(content, dict) else None
+    try:
+        require_plain(metadata)
+    except ValueError as error:
+        raise BadFileError(f"{path}: its {METADATA_KEY!r} metadata holds {error}; write the file again.") from error
     scale = _scale_beside(content)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

@@ -132,6 +132,22 @@ def point_encoder_of(checkpoint: PointCheckpoint, clip: ClipTowers) -> PointEnco
     return encoder.to(clip.image_tower.colour_mean.device).requires_grad_(False).eval()
 
 
+def require_ours(checkpoint: PointCheckpoint, argument: str, instead: str) -> None:
+    """Refuse an encoder that others released where what its file does not say of itself would be lost.
+
+    Args:
+        checkpoint: What `read_point_checkpoint` gave.
+        argument: What named the file.
+        instead: What to do, for the message.
+
+    Raises:
+        CheckpointMismatchError: If it is one.
+    """
+    if checkpoint.is_released:
+        raise CheckpointMismatchError(f"{argument} {checkpoint.path} is {checkpoint.method}'s released point encoder; accepted here are those of "
+                                      f"pretrain-points; {instead}.")
+
+
 def require_coordinates(checkpoint: PointCheckpoint) -> None:
     """Refuse an encoder that takes more than coordinates, which is all that the labelled sets give.
 

@@ -19,7 +19,7 @@ from clip2x.encoders.adapter_checkpoint import LEAST_START, gate_start, mined_by
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
 from clip2x.encoders.dual import CLIP, DEPTH, POINTS, AdaptedEncoder
-from clip2x.encoders.point_checkpoint import read_point_checkpoint, require_coordinates
+from clip2x.encoders.point_checkpoint import read_point_checkpoint, require_coordinates, require_ours
 from clip2x.errors import InputError
 from clip2x.evaluation.cache_model import ALPHA, ALPHAS, BETA, BETAS, fit_cache, joined_views, mean_of_views
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
@@ -80,6 +80,7 @@ class AdapterSweep(ShotSweep):
         self.depth = read_depth_checkpoint(checkpoint)
         self.points = None if point_checkpoint is None else read_point_checkpoint(point_checkpoint)
         if self.points is not None:
+            require_ours(self.points, "model.point_checkpoint", "give point_encoder.safetensors, or leave it out: --model.point_checkpoint null")
             require_coordinates(self.points)
         self.towers = towers_of(self.depth, clip, self.points)
         self.adapter, self.recipe = adapter or AdapterSettings(), training or AdapterTraining()

@@ -21,7 +21,7 @@ from clip2x.encoders.checkpoint_parts import describe_clip
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth_checkpoint import read_depth_checkpoint
 from clip2x.encoders.dual import CLIP, DEPTH, POINTS, AdaptedEncoder
-from clip2x.encoders.point_checkpoint import read_point_checkpoint, require_coordinates
+from clip2x.encoders.point_checkpoint import read_point_checkpoint, require_coordinates, require_ours
 from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import class_embeddings
 from clip2x.evaluation.view_features import ViewFeatureCache
@@ -74,6 +74,7 @@ class GDPATuning(FrozenClipTraining):
         self.depth = read_depth_checkpoint(checkpoint)
         self.points = None if point_checkpoint is None else read_point_checkpoint(point_checkpoint)
         if self.points is not None:
+            require_ours(self.points, "model.point_checkpoint", "give point_encoder.safetensors, or leave it out: --model.point_checkpoint null")
             require_coordinates(self.points)
         towers = towers_of(self.depth, clip, self.points)
         paths = (DEPTH, CLIP) if self.points is None else (DEPTH, CLIP, POINTS)

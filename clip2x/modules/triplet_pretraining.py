@@ -20,8 +20,9 @@ from clip2x.encoders.checkpoint_parts import describe_clip, require_layout, shap
 from clip2x.encoders.clip import ClipTowers
 from clip2x.encoders.depth import SampledViewEncoder, pool_view_features
 from clip2x.encoders.depth_checkpoint import DepthCheckpoint, depth_encoder_of, read_depth_checkpoint, save_depth_checkpoint
-from clip2x.encoders.point_checkpoint import read_point_checkpoint, save_point_checkpoint
+from clip2x.encoders.point_checkpoint import read_point_checkpoint, require_ours, save_point_checkpoint
 from clip2x.encoders.points import PointEncoder
+from clip2x.encoders.points.released import ReleasedEncoder
 from clip2x.errors import InputError
 from clip2x.evaluation.class_embeddings import centred, class_embeddings
 from clip2x.evaluation.ensemble import fit_factors
@@ -86,6 +87,9 @@ class TripletPretraining(FrozenClipTraining):
         self.loss = loss or TripletLoss()
         self.tuned: DepthCheckpoint | None = None if tuned is None else read_depth_checkpoint(tuned)
         self.point_encoder: nn.Module = encoder(clip.embed_dim) if encoder else _depth_encoder(self.tuned, clip, tuned_views)
+        if isinstance(self.point_encoder, ReleasedEncoder):
+            raise InputError(f"model.encoder is {type(self.point_encoder).__name__}, which computes weights that others released and keeps their "
+                             "batch norm fixed; train a PointTransformer or a PointNet2.")
         self.parent = None if self.tuned is None else Parent("model.tuned", self.tuned.path, self.tuned.sha256, self.tuned.about)
         if init is not None:
             self.parent = _load_weights(self.point_encoder, init)
@@ -302,6 +306,7 @@ def _depth_encoder(checkpoint: DepthCheckpoint | None, clip: ClipTowers, num_sam
 def _load_weights(encoder: nn.Module, path: Path) -> Parent:
     """Start from the encoder of a point checkpoint, which must be of the same kind and size."""
     stored = read_point_checkpoint(path)
+    require_ours(stored, "model.init", "give point_encoder.safetensors, or leave it out: --model.init null")
     require_layout(stored.encoder_state, shapes_of(encoder.state_dict()), f"model.init {path}", "model.encoder")
     encoder.load_state_dict(stored.encoder_state)
     return Parent("model.init", stored.path, stored.sha256, stored.about)

@@ -183,8 +183,7 @@ class ZeroShotClassification(LightningModule):
             "not_evaluated": self._missing_sets(),
         }
         write_results(path, results, provenance)
-        write_curves(path, {"CLIP": self.clip.file, **{title: None if file is None else file.path for title, file in (
-            (CLIP2POINT, self.checkpoint), (WITH_PROXIES, self.tuned), (CLIP2, self.points), (ADAPTED, self.adapted))}})
+        write_curves(path, {"CLIP": self.clip.file, **self._checkpoint_files()})
         page = write_results_page(path, {"results": results, "provenance": provenance})
         for row in results:
             name = f"test/{row['dataset']}-{row['variant']}-{row['split']}/{row['method'].replace(' ', '_')}"
@@ -199,6 +198,12 @@ class ZeroShotClassification(LightningModule):
         if self.checkpoint is not None and self.tuned is None:
             print(f"note: there is no row {WITH_PROXIES}: make tune-depth trains it, --model.tuned_checkpoint (TUNED= of make) names its file.")
         print(f"results: {path}, page: {page}")
+
+    def _checkpoint_files(self) -> dict[str, str | None]:
+        """Name the checkpoints by title, for the curves of their trainings."""
+        of_points = CLIP2 if self.points is None else self.points.method
+        return {title: None if file is None else file.path for title, file in (
+            (CLIP2POINT, self.checkpoint), (WITH_PROXIES, self.tuned), (of_points, self.points), (ADAPTED, self.adapted))}
 
     def _apart_names(self) -> dict[str, tuple[list[str], str]]:
         """Names to report apart, and what they are, by method: what all of its checkpoints did without; of untouched CLIP, all of these."""

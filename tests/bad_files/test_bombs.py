@@ -11,6 +11,8 @@ import resource
 import struct
 import zipfile
 import zlib
+from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,12 +41,13 @@ from clip2x.data.triplets.shard import Shard
 from clip2x.data.triplets.store import TripletStore
 from clip2x.encoders.clip_files import read_clip_file, read_weights, save_clip_file
 from clip2x.encoders.depth_checkpoint import save_depth_checkpoint
+from clip2x.encoders.point_checkpoint import read_point_checkpoint
 from clip2x.errors import BadFileError, CheckpointMismatchError, Clip2xError
 from clip2x.manifest import load_manifest
 from clip2x.proxies.vocabulary import load_vocabulary
 from clip2x.storage import sha256_of_file
 from clip2x.tensor_files import CONTENT_KEY, read_tensors
-from clip2x.untrusted import DEEPEST, excerpt, json_value, require_below, require_file_name, yaml_value
+from clip2x.untrusted import DEEPEST, bare, excerpt, json_value, require_below, require_file_name, yaml_value
 
 CPU_S = 10
 
@@ -91,6 +94,14 @@ def expanded(path: Path) -> None:
     torch.save({"a": torch.zeros(1, dtype=torch.float16).expand(1 << 40)}, path)
 
 
+def shared(path: Path, kind: Callable[..., Any]) -> None:
+    """A value that holds the one before it twice, 40 times: two kilobytes whose text would have 2^40 parts."""
+    value = kind()
+    for _ in range(40):
+        value = kind(a=value, b=value)
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "clip2x": {"stage": value}}, path)
+
+
 def off_spaces(path: Path) -> None:
     path.write_bytes(b"OFF" + b" " * 2_000_000 + b"x")
 
@@ -101,6 +112,9 @@ BOMBS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any], str]] 
     "matlab": ("a.mat", matlab_bomb, lambda path: read_texts(path, "alltrain"), "larger than expected"),
     "torch packed": ("a.pt", torch_bomb, read_weights, "PyTorch stores weights unpacked"),
     "torch expanded": ("a.pt", expanded, read_weights, "bytes that are not there"),
+    "torch namespaces": ("a.pt", lambda path: shared(path, Namespace), read_point_checkpoint, "metadata holds a value of the type Namespace"),
+    "torch ordered": ("a.pt", lambda path: shared(path, OrderedDict), read_point_checkpoint, "metadata holds a value of the type OrderedDict"),
+    "torch mappings": ("a.pt", lambda path: shared(path, dict), read_point_checkpoint, "metadata holds lists that unfold to more than"),
     "off spaces": ("a.off", off_spaces, read_shape, "broken OFF header"),
     "off digits": ("a.off", lambda path: path.write_bytes(b"OFF\n" + b"1" * 100_000 + b" 2 0\n"), read_shape, "broken OFF header"),
     "yaml aliases": ("a.yaml", lambda path: path.write_text(f"{MANIFEST}\nlaughs:\n  " + YAML_BOMB.replace("\n", "\n  ")), load_manifest,
@@ -319,6 +333,11 @@ def test_names_and_values_from_files() -> None:
     for _ in range(5000):
         deep = [deep]
     assert len(excerpt(deep)) < 100 and len(excerpt({"a" * 1000: ["x" * 1000] * 1000})) <= 80 and "\n" not in excerpt("a\nb")
+    for kind in (Namespace, OrderedDict):
+        value: Any = kind()
+        for _ in range(40):
+            value = kind(a=value, b=value)
+        assert excerpt(value) == f"<{kind.__name__}>" == bare(value) and excerpt([value, {"a": value}]).count(kind.__name__) == 2
     with pytest.raises(ValueError, match="lists within lists without end"):
         json_value("[" * 100_000)
     with pytest.raises(ValueError, match="Exceeds the limit"):

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from clip2x.encoders.points.base import Cloud
@@ -73,12 +73,20 @@ class PointPatchTransformer(ReleasedEncoder):
         """Say how to build this encoder again; see `PointEncoder.describe`."""
         return dict(self.described)
 
-    def encode(self, cloud: Cloud) -> Float[Tensor, "B E"]:
-        """Encode a few clouds."""
-        coordinates = cloud.coordinates[..., [0, 2, 1]] if self.gravity == "z" else cloud.coordinates
-        index, valid_tokens = spread_centres(coordinates, cloud.keep, min(self.num_groups, cloud.most))
+    def choose_centres(self, cloud: Cloud) -> tuple[Int64[Tensor, "B G"], Bool[Tensor, "B G"]]:
+        """Choose farthest points; see `ReleasedEncoder.choose_centres`."""
+        return spread_centres(self.standing(cloud), cloud.keep, min(self.num_groups, cloud.most))
+
+    def standing(self, cloud: Cloud) -> Float[Tensor, "B N 3"]:
+        """Give the coordinates as clouds stood in the training."""
+        return cloud.coordinates[..., [0, 2, 1]] if self.gravity == "z" else cloud.coordinates
+
+    def encode(self, cloud: Cloud, index: Int64[Tensor, "B G"], valid_tokens: Bool[Tensor, "B G"]) -> Float[Tensor, "B E"]:
+        """Encode a few clouds around their centres."""
+        coordinates = self.standing(cloud)
         centres = take_points(coordinates, index)
         near, inside = first_within(coordinates, cloud.keep, centres, self.radius, min(self.group_size, cloud.most))
+        inside = inside | ~inside.any(dim=-1, keepdim=True)  # what stands behind the last centre may be masked, with nothing around; no token sees it
         places = take_points(coordinates, near)
         parts = [places - centres[:, :, None], places, *([torch.full_like(places, self.missing_colour)] if self.colour else [])]
         summaries = self.summarise(torch.cat(parts, dim=-1), inside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -60,9 +60,18 @@ class UlipPointBert(ReleasedEncoder):
         """Say how to build this encoder again; see `PointEncoder.describe`."""
         return {"kind": self.kind, "width": self.width, "depth": self.depth, "group_width": self.group_width, "colour": self.colour}
 
-    def encode(self, cloud: Cloud) -> Float[Tensor, "B E"]:
-        """Encode a few clouds."""
-        groups, centres, valid_points, valid_tokens = self.group(cloud)
+    def choose_centres(self, cloud: Cloud) -> tuple[Int64[Tensor, "B G"], Bool[Tensor, "B G"]]:
+        """Choose farthest points from the first one on, none near the origin; see `ReleasedEncoder.choose_centres`."""
+        first = cloud.keep.int().argmax(dim=1)
+        among = cloud.keep & (cloud.coordinates.square().sum(dim=-1) > NEAR_ORIGIN)
+        among = among.scatter(1, first[:, None], True)
+        index = farthest_points(cloud.coordinates, min(NUM_GROUPS, cloud.most), first, among)
+        return index, torch.arange(index.shape[1], device=index.device) < among.sum(dim=1, keepdim=True)
+
+    def encode(self, cloud: Cloud, index: Int64[Tensor, "B G"], valid_tokens: Bool[Tensor, "B G"]) -> Float[Tensor, "B E"]:
+        """Encode a few clouds around their centres."""
+        centres = take_points(cloud.coordinates, index)
+        groups, valid_points = self.group(cloud, centres)
         tokens, positions = self.tokens_of(groups, valid_points), self.position(centres)
         tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
         positions = torch.cat([self.class_position.to(positions.dtype).expand(len(tokens), 1, -1), positions], dim=1)
@@ -73,18 +82,13 @@ class UlipPointBert(ReleasedEncoder):
         features: Tensor = torch.cat([tokens[:, 0], maximum(tokens[:, 1:], valid_tokens)], dim=-1) @ self.projection
         return features
 
-    def group(self, cloud: Cloud) -> tuple[Float[Tensor, "B G K C"], Float[Tensor, "B G 3"], Bool[Tensor, "B G K"], Bool[Tensor, "B G"]]:
-        """Gather the groups, relative to their centres; the centres; which points of a group and which groups there are."""
-        first = cloud.keep.int().argmax(dim=1)
-        among = cloud.keep & (cloud.coordinates.square().sum(dim=-1) > NEAR_ORIGIN)
-        among = among.scatter(1, first[:, None], True)
-        index = farthest_points(cloud.coordinates, min(NUM_GROUPS, cloud.most), first, among)
-        centres = take_points(cloud.coordinates, index)
+    def group(self, cloud: Cloud, centres: Float[Tensor, "B G 3"]) -> tuple[Float[Tensor, "B G K C"], Bool[Tensor, "B G K"]]:
+        """Gather the groups, relative to their centres, and which points of a group there are."""
         near, squared = nearest_points(cloud.coordinates, cloud.keep, centres, min(GROUP_SIZE, cloud.most))
         groups = take_points(cloud.coordinates, near) - centres[:, :, None]
         if self.colour:
             groups = torch.cat([groups, torch.full_like(groups, self.missing_colour)], dim=-1)
-        return groups, centres, squared.isfinite(), torch.arange(index.shape[1], device=index.device) < among.sum(dim=1, keepdim=True)
+        return groups, squared.isfinite()
 
     def tokens_of(self, groups: Float[Tensor, "B G K C"], valid: Bool[Tensor, "B G K"]) -> Float[Tensor, "B G W"]:
         """Turn groups into tokens: a shared MLP, its maximum beside every point, another MLP, its maximum."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from clip2x.encoders.points.base import Cloud, PointEncoder
 from clip2x.errors import InputError
 
-CLOUDS = 4  # encoded at a time; ours: bounds the memory for the neighbourhoods of 10,000 points each, changes nothing else
+CLOUDS = 4  # encoded at a time, behind the choice of centres; ours: bounds the memory for neighbourhoods, changes nothing else
 
 
 class ReleasedEncoder(PointEncoder):
@@ -24,12 +24,17 @@ class ReleasedEncoder(PointEncoder):
     def forward(self, points: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "B E"]:
         """Encode clouds to raw features; see `PointEncoder.forward`."""
         cloud = self.prepare(points, mask)
+        index, valid = self.choose_centres(cloud)
         parts = [slice(first, first + CLOUDS) for first in range(0, len(points), CLOUDS)] or [slice(0)]
-        return torch.cat([self.encode(cloud._replace(coordinates=cloud.coordinates[part], extras=cloud.extras[part], keep=cloud.keep[part]))
-                          for part in parts])
+        return torch.cat([self.encode(cloud._replace(coordinates=cloud.coordinates[part], extras=cloud.extras[part], keep=cloud.keep[part]),
+                                      index[part], valid[part]) for part in parts])
 
-    def encode(self, cloud: Cloud) -> Float[Tensor, "B E"]:
-        """Encode a few clouds."""
+    def choose_centres(self, cloud: Cloud) -> tuple[Int64[Tensor, "B G"], Bool[Tensor, "B G"]]:
+        """Choose the centres of all clouds at once, since it takes G steps, each waiting for the last: indices, and which of them are centres."""
+        raise NotImplementedError
+
+    def encode(self, cloud: Cloud, index: Int64[Tensor, "B G"], valid_tokens: Bool[Tensor, "B G"]) -> Float[Tensor, "B E"]:
+        """Encode a few clouds around their centres."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> ReleasedEncoder:
