@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
 
+import numpy as np
 import yaml
 
 LARGEST_YAML = 200_000  # nodes, those behind aliases counted each time; ours: the list of LVIS has 4,000
@@ -19,6 +20,7 @@ DEEPEST = 64  # lists and mappings within each other; ours: the deepest file of 
 
 MOST_METADATA = 2_000_000  # values, shared ones counted each time; ours: names and frames of the five data sets are below 100,000
 PLAIN = (str, int, float, bool, type(None), list, tuple, dict)
+SCALARS = (np.number, np.bool_, np.str_, np.bytes_, PurePath)  # attributes of HDF5 files, and what names files
 
 
 class _Short(reprlib.Repr):
@@ -26,7 +28,7 @@ class _Short(reprlib.Repr):
 
     def repr1(self, x: Any, level: int) -> str:
         """Write a value, `level` deep at most."""
-        return super().repr1(x, level) if type(x) in (*PLAIN, bytes, set, frozenset) else f"<{type(x).__name__}>"
+        return super().repr1(x, level) if type(x) in (*PLAIN, bytes, set, frozenset) or isinstance(x, SCALARS) else f"<{type(x).__name__}>"
 
 
 _SHORT = _Short()

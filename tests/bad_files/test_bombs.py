@@ -333,6 +333,7 @@ def test_names_and_values_from_files() -> None:
     for _ in range(5000):
         deep = [deep]
     assert len(excerpt(deep)) < 100 and len(excerpt({"a" * 1000: ["x" * 1000] * 1000})) <= 80 and "\n" not in excerpt("a\nb")
+    assert excerpt([np.int64(3), np.str_("a"), None, 1.5]) == repr([np.int64(3), np.str_("a"), None, 1.5])
     for kind in (Namespace, OrderedDict):
         value: Any = kind()
         for _ in range(40):
