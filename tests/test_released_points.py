@@ -224,6 +224,17 @@ def test_slip_travels_inside_of_ulips_file(tiny_slip: State, tmp_path: Path) -> 
     assert recognizer.classify(POINTS[:, :100], NAMES).sum() == pytest.approx(2)
 
 
+def test_an_export_takes_slip_from_ulips_file(tiny_slip: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SLIP is too large to travel on; the export says so in its card, and reads it from the file it came from."""
+    source, path = files.save_ulip(tmp_path / "pointbert.pt", tiny_slip), tmp_path / "new.safetensors"
+    monkeypatch.setattr("clip2x.exporting.files.comparison_clouds", lambda graph: {"clouds": POINTS[:, :100]})
+    assert main(["export", "--checkpoint", str(source), "--output", str(path)]) == 0
+    assert json.loads((tmp_path / "new.safetensors.json").read_text())["clip"]["sha256"] == read_weights(source).sha256
+    assert torch.equal(*(recognizer.classify(POINTS[:, :100], NAMES) for recognizer in (clip2x.load(source), clip2x.load(path, clip=source))))
+    with pytest.raises(DataNotFoundError, match="which is not inside; give that file"):
+        clip2x.load(path)
+
+
 def test_a_file_without_slip_takes_it_from_another(tiny_slip: State, tmp_path: Path) -> None:
     whole = files.save_ulip(tmp_path / "whole.pt", tiny_slip)
     bare = files.save_ulip(tmp_path / "bare.pt", {name: value for name, value in tiny_slip.items() if name.split(".")[0] not in slip.PARTS})

@@ -71,7 +71,8 @@ class CloudGraph(nn.Module):
         self.least = max([1, *(encoder.least_exported for encoder in point_encoders)])
         self.num_points = max(recognizer.num_points, self.least)
         self.output = OUTPUTS[self.names is not None]
-        self.reference(self.example())  # names that cannot be used are refused here; of the others the graph finds the embeddings
+        if names is not None:
+            self.reference(self.example()[:1])  # names that cannot be used are refused here; of the others the graph finds the embeddings
 
     def example(self) -> Float[Tensor, "3 N 3"]:
         """Give some clouds of the size that is traced."""
@@ -97,7 +98,7 @@ def trace(graph: CloudGraph) -> ExportedProgram:
     if any(getattr(part, "point_radius", None) == "density" for part in graph.parts):
         raise InputError(f"this encoder chooses the radius of its discs for each cloud (density), which cannot be traced{_otherwise(graph)}.")
     if any(isinstance(part, ReleasedEncoder) for part in graph.parts):
-        raise InputError(f"the point encoders of ULIP and OpenShape look at values and cannot be traced{_otherwise(graph)}.")
+        raise InputError(f"the point encoders of ULIP and OpenShape cannot be traced{_otherwise(graph)}.")
     sizes: dict[int, Any] = {0: Dim("batch", min=1, max=MOST_CLOUDS)}
     if graph.any_number:
         sizes[1] = Dim("points", min=graph.least, max=MOST_POINTS)
