@@ -48,7 +48,7 @@ def _report(options: argparse.Namespace) -> int:
     overview = _drawn(lambda: overview_page(runs, collections), options.folder)
     with atomic_path(output) as temporary:
         temporary.write_text(overview, encoding="utf-8")
-    print(f"{output}: {len(runs)} runs" + (f", {len(collections)} triplet stores" if collections else ""))
+    print(f"{output}: runs: {len(runs)}, triplet stores: {len(collections)}")
     return 0
 
 

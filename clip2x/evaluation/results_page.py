@@ -108,11 +108,11 @@ def _profile_note(rows: Sequence[Row]) -> str:
 
 
 def _means(rows: Sequence[Row]) -> str:
-    """Lay out class means: a line per method, a column per data set."""
+    """Lay out class means with their intervals: a line per method, a column per data set."""
     sets, methods = list(dict.fromkeys(map(_name, rows))), list(dict.fromkeys(row["method"] for row in rows))
-    found = {(row["method"], _name(row)): row["class_mean"] for row in rows}
+    found = {(row["method"], _name(row)): _with_interval(row, "class_mean")[0] for row in rows}
     heads = [name.replace("/", "/\u200b") for name in sets]  # a long name may be broken there
-    return table(["class mean", *heads], [[text(method), *(percent(found.get((method, name))) for name in sets)] for method in methods])
+    return table(["class mean", *heads], [[text(method), *(found.get((method, name), percent(None)) for name in sets)] for method in methods])
 
 
 def _sweep(summary: Sequence[Row], *, heading: bool = True) -> str:
