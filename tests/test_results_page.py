@@ -99,11 +99,11 @@ def test_report_writes_a_page_for_each_run_and_one_for_all(tmp_path: Path, capsy
     (tmp_path / "mini" / "collect_proxies").mkdir()
     (tmp_path / "mini" / "collect_proxies" / "report.json").write_text(json.dumps(STORE))
     assert main(["report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.endswith("overview.html: 2 runs\n"), "a store whose page is not there is not linked"
+    assert capsys.readouterr().out.endswith("overview.html: runs: 2, triplet stores: 0\n"), "a store whose page is not there is not linked"
     (tmp_path / "mini" / "collect_proxies" / "report.html").write_text("")
     (tmp_path / "mini" / "report.json").write_text('{"store": 1}')
     assert main(["report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.endswith("overview.html: 2 runs, 1 triplet stores\n")
+    assert capsys.readouterr().out.endswith("overview.html: runs: 2, triplet stores: 1\n")
     assert "data:image/png;base64," in (tmp_path / "mini/adapt/report.html").read_text()
     assert "data:image" not in (tmp_path / "mini/eval_zeroshot/report.html").read_text()
     everything = (tmp_path / "overview.html").read_text()
