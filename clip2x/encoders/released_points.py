@@ -21,6 +21,7 @@ from clip2x.encoders.checkpoint_parts import require_layout
 from clip2x.encoders.clip_files import ClipWeights
 from clip2x.encoders.points import PointPatchTransformer, UlipPointBert, build_point_encoder
 from clip2x.errors import CheckpointMismatchError, InputError
+from clip2x.untrusted import bare
 
 BIGG = ("ViT-bigG-14", "laion2b_s39b_b160k")
 CLIPS: dict[str, dict[int, tuple[str, str | None]]] = {
@@ -186,7 +187,7 @@ def _official(name: str, names: tuple[tuple[str, str], ...]) -> str:
 
 def _refuse_others(state: Mapping[str, Tensor], known: set[str], path: str, model: str) -> None:
     if others := sorted({name.split(".")[0] for name in state} - known):
-        raise CheckpointMismatchError(f"{path}: looks like {model}, but has {', '.join(others[:4])} besides; get the file again.")
+        raise CheckpointMismatchError(f"{path}: looks like {model}, but has {', '.join(map(bare, others[:4]))} besides; get the file again.")
 
 
 def _shape(state: Mapping[str, Tensor], name: str, ndim: int, path: str) -> tuple[int, ...]:
