@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from clip2x.cli import main
-from clip2x.data.check import check_data, complete_variants
+from clip2x.data.check import check_data, complete_variants, manifest_and_variant
 from clip2x.data.readers import open_dataset
 from clip2x.errors import BadFileError
 from clip2x.manifest import load_manifest, manifest_names
@@ -134,3 +134,10 @@ def test_an_unreadable_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 def test_real_modelnet10_is_complete(shared_data: Path) -> None:
     reports = check_data("modelnet10/hdf5_1024", shared_data, deep=True)
     assert [report.status for report in reports] == ["complete"] and reports[0].found == 3991
+
+
+@pytest.mark.parametrize(("name", "parts"), [
+    ("modelnet40", ("modelnet40", "")), ("modelnet40/off", ("modelnet40", "off")), ("modelnet40/off/test", ("modelnet40", "off/test")),
+    ("/home/me/tools.yaml", ("/home/me/tools.yaml", "")), ("./tools.yaml/off", ("./tools.yaml", "off"))])
+def test_a_manifest_is_named_or_a_path(name: str, parts: tuple[str, str]) -> None:
+    assert manifest_and_variant(name) == parts

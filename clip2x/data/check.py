@@ -51,10 +51,12 @@ class SplitReport:
 
 def manifest_and_variant(name: str) -> tuple[str, str]:
     """Take `manifest/variant` apart; the manifest may be the path of a YAML file, the variant is empty where none is named."""
-    if name.endswith((".yaml", ".yml")):
+    endings = (".yaml", ".yml")
+    if name.endswith(endings):
         return name, ""
-    manifest, _, variant = name.rpartition("/")
-    return (manifest, variant) if manifest else (name, "")
+    path, _, of_path = name.rpartition("/")
+    manifest, _, variant = name.partition("/")
+    return (path, of_path) if path.endswith(endings) else (manifest, variant)
 
 
 def check_data(name: str, root: Path, *, deep: bool = False) -> list[SplitReport]:
