@@ -103,6 +103,11 @@ def require_plain(value: object) -> None:
     size(value, 0)
 
 
+def fits_a_path(text: str) -> bool:
+    """Tell whether a text can be a path in a file: all letters can be printed, at most `LONGEST_PATH` of them, and it is not absolute."""
+    return text.isprintable() and len(text) <= LONGEST_PATH and not text.startswith("/")
+
+
 def require_below(name: str, *, up: int = 0) -> str:
     """Give a path back that is to be joined to a folder, if it stays below that folder, or below one `up` levels above it.
 
@@ -114,7 +119,7 @@ def require_below(name: str, *, up: int = 0) -> str:
         depth += -1 if part == ".." else 1
         if depth < 0:
             break
-    if not name or not name.isprintable() or name.startswith("/") or depth < 0 or len(name) > LONGEST_PATH:
+    if not name or depth < 0 or not fits_a_path(name):
         raise ValueError(f"{excerpt(name)} is no path below its folder")
     return name
 
@@ -125,7 +130,7 @@ def require_file_name(name: object) -> str:
     Raises:
         ValueError: If it is no text, leads to another folder, has a letter that cannot be printed, or more than `LONGEST_PATH` letters.
     """
-    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or not name.isprintable() or len(name) > LONGEST_PATH:
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or not fits_a_path(name):
         raise ValueError(f"{excerpt(name)} is no name of a file in its folder")
     return name
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from clip2x.data.formats.json_records import read_records
 from clip2x.errors import BadFileError
-from clip2x.untrusted import LONGEST_PATH, bare
+from clip2x.untrusted import bare, fits_a_path
 
 Columns = dict[str, NDArray[Any]]
 
@@ -49,7 +49,7 @@ def _texts(values: list[Any]) -> tuple[NDArray[Any], ...]:
 
 def _paths(values: list[Any]) -> tuple[NDArray[Any], ...]:
     encoded = _texts(values)
-    if any(value[:1] in ("/", "") or ".." in value or not value.isprintable() or len(value) > LONGEST_PATH for value in values):
+    if any(not value or ".." in value or not fits_a_path(value) for value in values):
         raise ValueError
     return encoded
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clip2x.data.formats.matlab import read_texts
 from clip2x.data.images import picture_size, read_depth_codes
 from clip2x.errors import BadFileError, DataNotFoundError
-from clip2x.untrusted import LONGEST_PATH
+from clip2x.untrusted import fits_a_path
 
 FARTHEST_DEPTH = 8.0
 """Metres. The official toolbox (read3dPoints.m) puts what lies beyond at 8 m, which would make a wall there; we drop it."""
@@ -180,7 +180,6 @@ def _numbers(path: Path, count: int) -> NDArray[np.float64]:
 
 def _token(folder: str, where: str) -> str:
     parts = [part for part in folder.replace("\\", "/").split("/") if part]
-    odd = ".." in parts or not folder.isprintable() or folder.startswith("/") or len(folder) > LONGEST_PATH
-    if odd or len(parts) < 2 or max(map(len, parts)) > LONGEST_NAME:
+    if len(parts) < 2 or ".." in parts or not fits_a_path(folder) or max(map(len, parts)) > LONGEST_NAME:
         raise BadFileError(f"{where}: {folder[:80]!r} must be a folder below the data set's.")
     return "/".join(parts)
